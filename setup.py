@@ -1,0 +1,39 @@
+"""Builds the package from settings.ini, the one true configuration: edit that file, not this one."""
+
+from configparser import ConfigParser
+from pathlib import Path
+from shlex import split
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(here / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+package = cfg["lib_path"]
+
+STAGES = {"1": "1 - Planning", "2": "2 - Pre-Alpha", "3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=cfg["keywords"],
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    license={"apache2": "Apache-2.0"}[cfg["license"]],
+    url=cfg["git_url"],
+    classifiers=[
+        f"Development Status :: {STAGES[cfg['status']]}",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        "Programming Language :: Python :: 3 :: Only",
+    ],
+    packages=find_packages(include=[package, f"{package}.*"]),
+    python_requires=f">={cfg['min_python']}",
+    install_requires=split(cfg["requirements"]),
+    extras_require={"dev": split(cfg["dev_requirements"])},
+    entry_points={"console_scripts": split(cfg["console_scripts"]), "nbdev": [f"{package}={package}._modidx:d"]},
+)

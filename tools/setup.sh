@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Makes .venv from requirements.lock and sees to the system libraries; every target of the Makefile calls it first.
+#   tools/setup.sh           set up what is missing; returns at once when nothing is
+#   tools/setup.sh --check   say what was found and what is missing, change nothing (exit 2 when something is missing)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH="$PATH:/usr/sbin:/sbin" # ldconfig is not on every user's PATH
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+stop() { say "$*"; exit 2; }
+
+# ---- system libraries: EGL renders the simulator off-screen, FFmpeg's libavcodec decodes the recorded videos
+
+libraries() {
+    ldconfig -p 2>/dev/null | grep -oE '\blib(EGL|EGL_mesa|EGL_nvidia|avcodec)\.so\.[0-9]+' | sort -u || true
+}
+
+missing_packages() {
+    local found
+    found=$(libraries)
+    if ! grep -q '^libEGL\.so' <<<"$found" || ! grep -qE '^libEGL_(mesa|nvidia)\.so' <<<"$found"; then
+        printf 'libegl1 libgl1-mesa-dri '
+    fi
+    grep -q '^libavcodec\.so' <<<"$found" || printf 'ffmpeg '
+}
+
+APT="apt-get install -y --no-install-recommends"
+
+# The one command that installs the given packages, for a person to copy.
+how_to_install() {
+    if ! type -P apt-get >/dev/null; then
+        echo "install what Debian calls: $*"
+    elif [ "$(id -u)" = 0 ]; then
+        echo "apt-get update && $APT $*"
+    else
+        echo "sudo apt-get update && sudo $APT $*"
+    fi
+}
+
+install_packages() {
+    if [ "$(id -u)" != 0 ] || ! type -P apt-get >/dev/null; then
+        stop "system packages are missing. Run this, then the same command again:
+  $(how_to_install "$@")"
+    fi
+    say "installing system packages: $*"
+    # shellcheck disable=SC2086
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive $APT -q "$@"; } >&2 ||
+        stop "apt-get failed. Repair it, or run: $(how_to_install "$@")"
+}
+
+# ---- python and uv
+
+# Prints the real path of a python that the lock file serves (3.12 or 3.13); fails for any other.
+usable_python() {
+    "$1" -c 'import sys; sys.version_info[:2] in ((3, 12), (3, 13)) or sys.exit(1); print(sys.executable)' 2>/dev/null
+}
+
+find_python() {
+    local name path
+    for name in python3.12 python3.13 python3 python; do
+        while read -r path; do # a pyenv shim may stand first on PATH and refuse to run: try them all
+            usable_python "$path" && return
+        done < <(type -aP "$name" || true)
+    done
+    for path in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.{12,13}*/bin/python "${HOME:-}"/.pyenv/versions/3.{12,13}*/bin/python; do
+        [ -x "$path" ] && usable_python "$path" && return
+    done
+    return 1
+}
+
+find_uv() { type -P uv || { [ -x .uv/bin/uv ] && echo "$PWD/.uv/bin/uv"; }; }
+
+# uv from PyPI into a small environment of its own (.uv), with whatever python the machine has.
+make_uv() {
+    local python
+    python=$(find_python || type -P python3) || { install_packages python3-venv && python=$(type -P python3); }
+    say "fetching uv"
+    rm -rf .uv
+    if ! "$python" -m venv .uv >/dev/null 2>&1; then # Debian's python3 comes without venv
+        rm -rf .uv
+        install_packages python3-venv
+        python3 -m venv .uv
+    fi
+    .uv/bin/python -m pip install -q uv >&2 || stop "pip could not fetch uv. Check the network, or install uv yourself (https://docs.astral.sh/uv)."
+}
+
+fetch_python() {
+    say "fetching Python 3.12"
+    "$1" python install 3.12 >&2 ||
+        stop "uv could not fetch Python 3.12. Check the network, or put python3.12 or python3.13 on PATH (or among pyenv's versions)."
+    echo 3.12
+}
+
+# ---- the environment
+
+make_environment() {
+    local uv=$1 python=$2
+    if [ -e .venv/.installing ] || ! usable_python .venv/bin/python >/dev/null; then
+        rm -rf .venv # absent, of another python, or left half made by an interrupted call
+        "$uv" venv -q --python "$python" .venv
+    fi
+    touch .venv/.installing
+    say "installing requirements.lock into .venv (about 8 GB of packages; minutes when they must be fetched)"
+    "$uv" pip sync --python .venv/bin/python requirements.lock
+    "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+    rm .venv/.installing
+}
+
+# The libraries can be there and still not work together: really render and really load the decoder.
+check_for_real() {
+    local packages
+    packages=$(.venv/bin/python tools/check_system.py) && return
+    install_packages $packages
+    packages=$(.venv/bin/python tools/check_system.py) || stop "this machine still cannot render or decode video; the reason stands above."
+}
+
+state() { { cat requirements.lock setup.py settings.ini tools/setup.sh tools/check_system.py; libraries; pwd; } | sha256sum; }
+
+is_ready() { [ -e .venv/.ready ] && [ "$(cat .venv/.ready)" = "$(state)" ]; }
+
+check() {
+    local missing
+    missing=$(missing_packages)
+    say "python: $(find_python || echo "none of 3.12 or 3.13; uv will fetch 3.12")"
+    say "uv: $(find_uv || echo "none; it will be fetched from PyPI")"
+    say "libraries: $(libraries | tr '\n' ' ')"
+    say ".venv: $(is_ready && echo ready || echo "to be made or updated by 'make setup'")"
+    [ -z "$missing" ] || stop "missing system packages. Run: $(how_to_install $missing)"
+}
+
+main() {
+    local missing uv python
+    is_ready && return
+    exec 9>.setup.lock # one set-up at a time
+    if type -P flock >/dev/null; then flock 9; fi
+    is_ready && return
+    missing=$(missing_packages)
+    [ -z "$missing" ] || install_packages $missing
+    find_uv >/dev/null || make_uv
+    uv=$(find_uv)
+    python=$(find_python) || python=$(fetch_python "$uv")
+    make_environment "$uv" "$python"
+    check_for_real
+    state >.venv/.ready
+    say "ready ($(.venv/bin/python --version), $PWD/.venv)"
+}
+
+case "${1:-}" in
+    "") main ;;
+    --check) check ;;
+    *) stop "unknown argument '$1'; the only one is --check" ;;
+esac

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# All checks of the project, pytest last. Arguments name the stages to run; none means all of them.
+# Works in copies under a temporary folder, so the working tree stays as it is.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+export HF_HUB_OFFLINE=1 # nothing here may download weights or data
+copies=$(mktemp -d)
+trap 'rm -rf "$copies"' EXIT
+failed=()
+
+# stage NAME COMMAND: run it unless other stages were asked for; note the seconds and whether it failed.
+stage() {
+    local name=$1 start=$SECONDS verdict=ok
+    shift
+    [ -z "$wanted" ] || [[ " $wanted " == *" $name "* ]] || return 0
+    printf '== %s\n' "$name"
+    "$@" || { verdict=FAILED; failed+=("$name"); }
+    # pytest's own closing line says how it went and stays the last one
+    [ "$name" = pytest ] || printf -- '-- %s: %s, %s s\n' "$name" "$verdict" $((SECONDS - start))
+}
+
+# A copy of the notebooks and settings, without checkpoints, under $copies/NAME.
+copy() {
+    mkdir -p "$copies/$1" && cp settings.ini README.md "$copies/$1" && cp -r nbs "$copies/$1" &&
+        find "$copies/$1" -name .ipynb_checkpoints -prune -exec rm -rf {} +
+}
+
+clean() {
+    copy clean && (cd "$copies/clean" && nbdev_clean) &&
+        diff -rq -x .ipynb_checkpoints -x .last_checked nbs "$copies/clean/nbs" ||
+        { echo "These notebooks carry metadata that nbdev_clean removes: run 'make format'."; return 1; }
+}
+
+export_in_sync() {
+    copy export && mkdir "$copies/export/wmvla" && cp wmvla/__init__.py "$copies/export/wmvla" &&
+        (cd "$copies/export" && nbdev_export) && diff -r -x __pycache__ -x '*.pyc' wmvla "$copies/export/wmvla" ||
+        { echo "wmvla/ is not what the notebooks export (< is the tree): run 'make format'."; return 1; }
+}
+
+readme() { python tools/readme.py --check; }
+
+# one thread a notebook, because as many notebooks as cores run side by side
+notebooks() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing; }
+
+wanted=$*
+stage ruff ruff check .
+stage clean clean
+stage export export_in_sync
+stage readme readme
+stage notebooks notebooks
+stage pytest pytest
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'make test: failing stages: %s\n' "${failed[*]}" >&2
+    exit 1
+fi
