@@ -6,14 +6,14 @@
 __all__ = ['UserError', 'near', 'plain', 'fingerprint', 'file_digest', 'read_json', 'write_json', 'atomic_folder', 'seed_from',
            'generator', 'seed_everything', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
 
-# %% ../nbs/00_core.ipynb #ead7c93a
+# %% ../nbs/00_core.ipynb #98bcb700
 """What every room shares.
 
 Errors that name their fix, files that are whole or absent, randomness that depends on names instead of call order,
 worker processes that die with their parent, and the two records that travel from a simulator to a verdict.
 """
 
-# %% ../nbs/00_core.ipynb #328a38e7
+# %% ../nbs/00_core.ipynb #e19ff3c6
 import ctypes
 import dataclasses
 import difflib
@@ -36,11 +36,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-# %% ../nbs/00_core.ipynb #1152c76b
+# %% ../nbs/00_core.ipynb #bff1e31a
 class UserError(Exception):
     "A mistake its reader can repair: the message is one sentence that names what is wrong and the fix."
 
-# %% ../nbs/00_core.ipynb #de56ae36
+# %% ../nbs/00_core.ipynb #43a6a123
 def near(
     name: str,  # what was typed
     options: Iterable[str],  # what exists
@@ -50,7 +50,7 @@ def near(
     found = difflib.get_close_matches(name, list(options), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
-# %% ../nbs/00_core.ipynb #70c1730d
+# %% ../nbs/00_core.ipynb #8f211e60
 def plain(value: Any) -> Any:
     "`value` as JSON can hold it: dataclasses become dicts, paths strings, tuples lists, numpy scalars numbers."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -68,12 +68,12 @@ def fingerprint(value: Any) -> str:
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/00_core.ipynb #3a6f19e2
+# %% ../nbs/00_core.ipynb #f437b93f
 def file_digest(path: str | Path) -> str:
     "SHA-256 of a file, 64 hex characters."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
-# %% ../nbs/00_core.ipynb #1d877e9f
+# %% ../nbs/00_core.ipynb #6dc3c908
 def read_json(path: str | Path) -> Any:
     "Parse a JSON file; `UserError` where it is damaged."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -84,15 +84,13 @@ def write_json(path: str | Path, value: Any) -> None:
     "Write JSON so that a reader, or a kill, sees the old content or the new one and nothing between."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    work = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f: json.dump(plain(value), f, indent=1)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        with open(work, "w", encoding="utf-8") as f: json.dump(plain(value), f, indent=1)
+        os.replace(work, path)
+    finally: work.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #c167afa1
+# %% ../nbs/00_core.ipynb #cbf306e3
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     "Yield a temporary folder that becomes `path` when the block succeeds (replacing an old one) and vanishes when it fails."
@@ -107,7 +105,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
-# %% ../nbs/00_core.ipynb #91e5b855
+# %% ../nbs/00_core.ipynb #0ad81a9c
 def seed_from(*parts: Any) -> int:
     "A 63-bit seed that depends only on `parts`: `seed_from('rollout', 'push-v3', 3)`."
     return int.from_bytes(hashlib.sha256(json.dumps(plain(parts)).encode()).digest()[:8], "big") >> 1
@@ -131,14 +129,14 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #cfe990c1
+# %% ../nbs/00_core.ipynb #94139c0a
 def progress(iterable: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it", leave: bool = True):
     "A progress bar with ETA on stderr; iterate over it, or call `.update(n)`."
     layout = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, ETA {remaining}]{postfix}"
     return tqdm(iterable, desc=f"{desc:<28}", total=total, unit=unit, file=sys.stderr, leave=leave, dynamic_ncols=True,
                 mininterval=0.5, bar_format=layout)
 
-# %% ../nbs/00_core.ipynb #bb693eba
+# %% ../nbs/00_core.ipynb #50701df2
 def _start_worker(parent: int) -> None:
     "Set a worker process up: one torch thread, no Ctrl-C of its own, and death with its parent (Linux `PR_SET_PDEATHSIG`)."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -150,7 +148,7 @@ def _start_worker(parent: int) -> None:
 
     torch.set_num_threads(1)
 
-# %% ../nbs/00_core.ipynb #79d8a367
+# %% ../nbs/00_core.ipynb #7db20de5
 def parallel_map(
     function: Callable,  # importable at module level, so that a fresh process finds it
     jobs: Sequence,  # one picklable argument each
@@ -171,7 +169,7 @@ def parallel_map(
             if bar is not None: bar.update()
             yield result
     except BrokenProcessPool as e:
-        raise RuntimeError(f"A worker process of {function.__name__} died (out of memory?); "
+        raise RuntimeError(f"A worker process of {getattr(function, '__name__', function)} died (out of memory?); "
                            "finished work is kept, run the same command again.") from e
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -183,7 +181,7 @@ def _end_workers(pool: ProcessPoolExecutor) -> None:
     "Kill the processes of a pool whose results nobody will read."
     for process in list((pool._processes or {}).values()): process.kill()
 
-# %% ../nbs/00_core.ipynb #340b6a0f
+# %% ../nbs/00_core.ipynb #d585fb8b
 @dataclass(frozen=True, order=True)
 class Triple:
     "What makes an evaluation episode the same episode for two arms."
@@ -191,7 +189,7 @@ class Triple:
     init_seed: int  # picks the initial state; the simulator reproduces it
     noise_seed: int  # seeds every random draw of the controller during the episode
 
-# %% ../nbs/00_core.ipynb #a2cce19d
+# %% ../nbs/00_core.ipynb #a1f9848c
 @dataclass(frozen=True)
 class EpisodeRecord:
     "One evaluated episode, a row of `episodes.parquet`."

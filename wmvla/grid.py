@@ -6,17 +6,16 @@
 __all__ = ['experiment_folders', 'Parameter', 'Experiment', 'read_parameters', 'read_experiment', 'list_experiments',
            'find_experiment', 'check_parameters', 'parse_parameters', 'run_notebook', 'readable_cells', 'to_html']
 
-# %% ../nbs/98_grid.ipynb #161b2ee0
+# %% ../nbs/98_grid.ipynb #669ef8f4
 """Experiments are notebooks in `nbs/experiments` with a cell tagged `parameters`; papermill runs them.
 
 An experiment's name and its parameters are checked before a kernel starts: papermill itself would run a misspelt
 parameter without a word, and the result would carry a name it did not earn.
 """
 
-# %% ../nbs/98_grid.ipynb #7f83f6f8
+# %% ../nbs/98_grid.ipynb #682edf30
 import ast
 import html
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,14 +31,14 @@ import wmvla
 from .core import UserError, near
 from .view.page import STYLE_SHEET, figure_html, page_html
 
-# %% ../nbs/98_grid.ipynb #d812b0a5
+# %% ../nbs/98_grid.ipynb #9d05a465
 def experiment_folders() -> list[Path]:
     "Folders that hold experiment notebooks: the current checkout's first, then the installed package's."
     roots = [Path.cwd(), *Path.cwd().parents, Path(wmvla.__file__).parents[1]]
     found = [root / "nbs" / "experiments" for root in roots]
     return list(dict.fromkeys(folder.resolve() for folder in found if folder.is_dir()))
 
-# %% ../nbs/98_grid.ipynb #7217e03e
+# %% ../nbs/98_grid.ipynb #a67b4b55
 @dataclass(frozen=True)
 class Parameter:
     "One line of a `parameters` cell."
@@ -58,7 +57,7 @@ class Experiment:
     subtitle: str  # its `>` line
     parameters: tuple[Parameter, ...]
 
-# %% ../nbs/98_grid.ipynb #c2a66ace
+# %% ../nbs/98_grid.ipynb #43d17468
 def read_parameters(source: str) -> tuple[Parameter, ...]:
     "The parameters of a cell: assignments of literals, with the comment at the line's end as help."
     lines, found = source.splitlines(), []
@@ -73,7 +72,7 @@ def read_parameters(source: str) -> tuple[Parameter, ...]:
         found.append(Parameter(target.id, default, lines[node.end_lineno - 1][node.end_col_offset :].strip().lstrip("#").strip()))
     return tuple(found)
 
-# %% ../nbs/98_grid.ipynb #9aac475b
+# %% ../nbs/98_grid.ipynb #cf28d7cd
 def read_experiment(path: str | Path) -> Experiment:
     "Name, subtitle and parameters of a notebook; nothing runs."
     path = Path(path)
@@ -94,7 +93,7 @@ def list_experiments(folders: Sequence[Path] | None = None) -> list[Experiment]:
     }
     return [read_experiment(paths[name]) for name in sorted(paths)]
 
-# %% ../nbs/98_grid.ipynb #f77dc7ba
+# %% ../nbs/98_grid.ipynb #6accbf84
 def find_experiment(name: str | Path, folders: Sequence[Path] | None = None) -> Experiment:
     "The experiment of that name, or the notebook at that path; `UserError` with near names."
     if str(name).endswith(".ipynb"):
@@ -106,7 +105,7 @@ def find_experiment(name: str | Path, folders: Sequence[Path] | None = None) -> 
         return known[str(name)]
     raise UserError(f"There is no experiment {str(name)!r}; there are: {', '.join(known) or 'none'}.{near(str(name), known)}")
 
-# %% ../nbs/98_grid.ipynb #dc4c1c8b
+# %% ../nbs/98_grid.ipynb #2cb92e43
 def check_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> dict[str, Any]:
     "`parameters`, after checking names and types against the notebook's; whole numbers and paths are converted."
     known, checked = {p.name: p for p in experiment.parameters}, {}
@@ -125,7 +124,7 @@ def check_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> d
         checked[name] = value
     return checked
 
-# %% ../nbs/98_grid.ipynb #741c338d
+# %% ../nbs/98_grid.ipynb #69721711
 def parse_parameters(experiment: Experiment, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     "Typed parameters from `-p name value` pairs; `UserError` for an unknown name or a value of another type."
     texts, words = (
@@ -140,7 +139,7 @@ def parse_parameters(experiment: Experiment, pairs: Sequence[tuple[str, str]]) -
             values[name] = text
     return check_parameters(experiment, values)
 
-# %% ../nbs/98_grid.ipynb #bbfb03e2
+# %% ../nbs/98_grid.ipynb #8bcc395e
 def run_notebook(
     notebook: str | Path,  # an experiment's name, or a path
     parameters: Mapping[str, Any],  # what to change; the rest keeps its default
@@ -152,10 +151,11 @@ def run_notebook(
     experiment, out = find_experiment(notebook), Path(out)
     checked = check_parameters(experiment, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("papermill").setLevel(logging.WARNING)  # its translator warns about every unquoted value
-    kernel = {"kernel_name": "python3", "language": "python", "progress_bar": not quiet, "cwd": str(Path.cwd())}
+    # quiet: ipykernel announces its TCP ports on every start
+    kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
+    place = {"progress_bar": not quiet, "cwd": str(Path.cwd())}
     try:
-        papermill.execute_notebook(str(experiment.path), str(out), checked, **kernel)
+        papermill.execute_notebook(str(experiment.path), str(out), checked, **kernel, **place)
     except PapermillExecutionError as e:
         if e.ename == "UserError":
             raise UserError(e.evalue) from e
@@ -165,7 +165,7 @@ def run_notebook(
     nbformat.write(done, out)
     return out
 
-# %% ../nbs/98_grid.ipynb #f4db96ff
+# %% ../nbs/98_grid.ipynb #8f4999b1
 def readable_cells(cells: Sequence[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     "Cells for a page: without what is hidden (`#| hide`, papermill's injected parameters) and with plotly figures as HTML."
     kept = [c for c in cells if not c.source.startswith("#| hide") and "injected-parameters" not in c.metadata.get("tags", [])]
@@ -178,7 +178,7 @@ def readable_cells(cells: Sequence[nbformat.NotebookNode]) -> list[nbformat.Note
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return kept
 
-# %% ../nbs/98_grid.ipynb #4c2256e4
+# %% ../nbs/98_grid.ipynb #098cf366
 def to_html(
     notebook_path: str | Path,  # an executed notebook
     html_path: str | Path,  # where the page goes; replaced in one step

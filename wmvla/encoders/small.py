@@ -6,7 +6,7 @@
 __all__ = ['SmallEncoderConfig', 'convolution', 'SmallEncoder', 'Decoder', 'redraw_loss', 'EncoderReport', 'report_on',
            'mean_image', 'train_small_encoder', 'save_encoder', 'load_encoder']
 
-# %% ../../nbs/34_encoders.small.ipynb #7c020b16
+# %% ../../nbs/34_encoders.small.ipynb #eea05a6e
 """A small convolutional encoder trained on the train episodes alone: no download, no labels, no account.
 
 It learns to redraw its input from 16 tokens. Plain reconstruction ignores a puck of ten pixels on a large table, so every
@@ -14,7 +14,7 @@ pixel is weighted by how far it is from the mean image: what moves counts, the b
 its latents says whether it collapsed.
 """
 
-# %% ../../nbs/34_encoders.small.ipynb #9e483be7
+# %% ../../nbs/34_encoders.small.ipynb #3ffa3245
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..core import UserError, atomic_folder, generator, plain, progress, read_json, seed_from, write_json
 from .base import effective_rank, image_batch, module_fingerprint
 
-# %% ../../nbs/34_encoders.small.ipynb #4042e141
+# %% ../../nbs/34_encoders.small.ipynb #db910a57
 @dataclass(frozen=True)
 class SmallEncoderConfig:
     "Sizes and training of a `SmallEncoder`."
@@ -50,7 +50,7 @@ class SmallEncoderConfig:
         "Side of the last kernel, which gathers the eight times smaller map into the tokens."
         return self.pixels // (8 * self.side)
 
-# %% ../../nbs/34_encoders.small.ipynb #92bdab99
+# %% ../../nbs/34_encoders.small.ipynb #29a32352
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     "3x3 convolution, group normalisation, SiLU."
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(8, outputs), nn.SiLU())
@@ -80,7 +80,7 @@ class SmallEncoder(nn.Module):
         "16 hex characters of the weights and of how images are prepared."
         return module_fingerprint(self, config=plain(self.config), images="uint8 / 255 - 0.5")
 
-# %% ../../nbs/34_encoders.small.ipynb #410e60a0
+# %% ../../nbs/34_encoders.small.ipynb #1b8cf4c2
 class Decoder(nn.Module):
     "Tokens -> an image, as a difference to the mean image."
 
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
         "Redraw images in 0..1 (not clamped)."
         return self.mean + self.layers(tokens)
 
-# %% ../../nbs/34_encoders.small.ipynb #cb92d753
+# %% ../../nbs/34_encoders.small.ipynb #f5a9c821
 def redraw_loss(
     redrawn: Float[Tensor, "b 3 h w"], images: Float[Tensor, "b 3 h w"], mean: Float[Tensor, "3 h w"], foreground: float
 ) -> dict[str, Float[Tensor, " b"]]:
@@ -105,7 +105,7 @@ def redraw_loss(
     weight = 1 + foreground * (images - mean).abs().amax(1, keepdim=True)
     return {"redraw": (weight * (redrawn - images).square()).mean((1, 2, 3))}
 
-# %% ../../nbs/34_encoders.small.ipynb #d1e5b992
+# %% ../../nbs/34_encoders.small.ipynb #1599e120
 @dataclass(frozen=True)
 class EncoderReport:
     "What training an encoder came to."
@@ -129,7 +129,7 @@ def report_on(encoder: SmallEncoder, decoder: Decoder, images: UInt8[Tensor, "t 
     tail = losses[-max(1, len(losses) // 10) :]
     return EncoderReport(effective_rank(latents), 1 - missed / max(total, 1e-12), losses[0], sum(tail) / len(tail), len(losses))
 
-# %% ../../nbs/34_encoders.small.ipynb #9a90dd32
+# %% ../../nbs/34_encoders.small.ipynb #dbbe4cba
 def mean_image(images: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "3 h w"]:
     "The mean of raw images in 0..1, channels first, summed in parts so that no float copy of the data is made."
     total = sum(part.sum(0, dtype=torch.int64) for part in images.split(1000))
@@ -160,7 +160,7 @@ def train_small_encoder(
     encoder.eval().requires_grad_(False)
     return encoder, report_on(encoder, decoder, images, losses)
 
-# %% ../../nbs/34_encoders.small.ipynb #c5d1a8a5
+# %% ../../nbs/34_encoders.small.ipynb #02e66065
 def save_encoder(encoder: SmallEncoder, folder: str | Path) -> None:
     "Write `model.safetensors` and `config.json`; the folder appears whole or not at all."
     with atomic_folder(folder) as work:

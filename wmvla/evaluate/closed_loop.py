@@ -7,12 +7,12 @@ __all__ = ['open_policy', 'open_encoder', 'open_donors', 'COLUMNS', 'EvalConfig'
            'one_thread', 'run_job', 'run_packed', 'folder_digest', 'job_keys', 'read_rows', 'row_line', 'evaluate',
            'finished', 'append_rows', 'without_latency', 'write_parquet', 'read_parquet']
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #f16e4b48
-"""A list of jobs (policy, memory, triple) becomes a list of episode records. Worker processes keep the simulators and policies they
-have opened; finished rows are recognised by the content that produced them, so an evaluation that was killed continues where it
-stopped and a retrained policy is evaluated anew."""
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #f7bd6f7c
+"""A list of jobs (policy, memory, triple) becomes a list of episode records. Worker processes keep the simulators and policies
+they have opened; finished rows are recognised by the content that produced them, so an evaluation that was killed continues
+where it stopped and a retrained policy is evaluated anew."""
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #17457ae8
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #bbb18b1d
 import dataclasses
 import json
 import math
@@ -33,7 +33,7 @@ from ..policies.trunk import load_policy
 from ..sim.metaworld import MetaworldEnvironment
 from ..sim.render import RenderSettings
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #be807d2e
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #a01c14ab
 @dataclass(frozen=True)
 class EvalConfig:
     "Settings shared by all episodes of an evaluation."
@@ -56,7 +56,7 @@ class EvalConfig:
         "Render settings of the rollout."
         return RenderSettings(pixels=self.pixels, quality=self.quality)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #eb9f0175
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #6d9f5381
 def make_triples(
     tasks: Sequence[str],  # task names
     init_per_task: int,  # initial states of each task
@@ -66,7 +66,7 @@ def make_triples(
     "Task by task, the triples to evaluate."
     return [Triple(task, first_seed + i, noise_seed) for task in tasks for i in range(init_per_task)]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #d4c31f3c
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #125d4396
 @dataclass(frozen=True)
 class EvalJob:
     "One episode to run: which policy, which memory, which triple."
@@ -81,7 +81,7 @@ class EvalJob:
     trace_path: str = ""  # below the config's folder: JSON with a row for each decision; empty: none
     donors_path: str = ""  # donor bank, for shuffle and wrong_task
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #285cfb9c
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #be27a97f
 @lru_cache(maxsize=1)
 def open_environment(task: str, settings: RenderSettings, limit: int) -> MetaworldEnvironment:
     "This process's simulator for a task, kept for the next episode."
@@ -92,7 +92,7 @@ open_policy = lru_cache(maxsize=16)(load_policy)
 open_encoder = lru_cache(maxsize=4)(load_encoder)
 open_donors = lru_cache(maxsize=16)(load_donors)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #98c8ec69
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #f30eae56
 @contextmanager
 def one_thread() -> Iterator[None]:
     "Compute on a single torch thread inside the block, then restore the number of threads."
@@ -103,7 +103,7 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #20a8678b
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #7a68e480
 def run_job(
     job: EvalJob,
     config: EvalConfig,
@@ -132,7 +132,7 @@ def run_packed(parts: tuple) -> EpisodeRecord:
     "`run_job(*parts)`: worker processes are handed one argument."
     return run_job(*parts)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #159849a7
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #21208523
 def folder_digest(folder: str | Path) -> str:
     "Hash of a folder's (or file's) content, names included; `UserError` where nothing is there."
     root = Path(folder)
@@ -141,7 +141,7 @@ def folder_digest(folder: str | Path) -> str:
         raise UserError(f"There is no checkpoint at {root}; train it first, or correct the path.")
     return fingerprint([[str(p.relative_to(root)), file_digest(p)] for p in files])
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #20c35b78
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #40dd3303
 def job_keys(jobs: Sequence[EvalJob], config: EvalConfig) -> list[str]:
     "The content key of every job: equal keys, equal outcome."
     digests = {"": ""}
@@ -156,7 +156,7 @@ def job_keys(jobs: Sequence[EvalJob], config: EvalConfig) -> list[str]:
         keys.append(fingerprint([shared, content, job.arm, job.train_seed, job.memory, job.triple, job.video_path]))
     return keys
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #c6ec57d7
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #539dc45e
 def read_rows(path: str | Path | None) -> dict[str, EpisodeRecord]:
     "Finished episodes by key; a torn line is dropped, a missing file is empty."
     rows = {}
@@ -174,7 +174,7 @@ def row_line(key: str, record: EpisodeRecord) -> str:
     "One line of the file of finished episodes."
     return json.dumps({"key": key, "record": plain(record)}) + "\n"
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #4636cec1
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #d1de72b3
 def evaluate(
     jobs: Sequence[EvalJob],
     config: EvalConfig,
@@ -195,7 +195,7 @@ def evaluate(
         done[key] = record
     return [done[key] for key in keys]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #a85ce77e
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #8b4a2eeb
 def finished(record: EpisodeRecord | None, job: EvalJob, config: EvalConfig) -> bool:
     "Is this job's row there, and its video where it asked for one?"
     return record is not None and (not job.video_path or (Path(config.folder) / record.video).is_file())
@@ -222,13 +222,13 @@ def append_rows(
             file.flush()
             yield record
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #885e05d1
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #3319ee80
 def without_latency(records: Sequence[EpisodeRecord]) -> list[dict]:
     "Records as dicts without the one figure that is a timing, nan as None, for comparison."
     clean = lambda value: None if isinstance(value, float) and math.isnan(value) else value
     return [{k: clean(v) for k, v in plain(r).items() if k != "latency_ms"} for r in records]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #be370220
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #6f28f64d
 COLUMNS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 

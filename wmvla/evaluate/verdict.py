@@ -6,12 +6,12 @@
 __all__ = ['CONTROLS', 'SENTENCES', 'Contrast', 'contrast', 'Evidence', 'gather_evidence', 'relies', 'Verdict', 'blocked',
            'explain_gain', 'unclear_because', 'claim', 'ratio_line', 'claim_card']
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #454f0a26
+# %% ../../nbs/85_evaluate.verdict.ipynb #1eb07208
 """The verdict is a pure function. It says "helps" only if every gate passed, the baseline works, F beats A with an interval
 that excludes zero and in every training seed, F also beats memories without a future (history, present), and spoiling the
 memory hurts. Anything less gets the weaker sentence that is still true, and most often that is "cannot tell"."""
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #76bfa1d5
+# %% ../../nbs/85_evaluate.verdict.ipynb #8f641664
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from .gates import GateResult
 from .interventions import RatioRow
 from .statistics import Interval, PairedResult, pair_records, paired_difference, wilson
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #42339e51
+# %% ../../nbs/85_evaluate.verdict.ipynb #5d4bfc80
 @dataclass(frozen=True)
 class Contrast:
     "Two arms on the same triples: all training seeds together, and the difference within each."
@@ -43,7 +43,7 @@ class Contrast:
         seeds = ", ".join(f"{100 * d:+.0f}" for d in self.by_seed)
         return f"{self.first} - {self.second}: {100 * r.difference:+.0f} points [{points}], p = {r.p_value:.2g}, by seed {seeds}"
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #c8909508
+# %% ../../nbs/85_evaluate.verdict.ipynb #62391130
 def contrast(
     records: Sequence[EpisodeRecord],  # all arms, each with the memory it was trained with
     first: str,  # arm name
@@ -59,7 +59,7 @@ def contrast(
     by_seed = tuple(paired_difference(*pair).difference for pair in within)
     return Contrast(first, second, paired_difference(*pair_records(*sides)), by_seed)
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #6c46118a
+# %% ../../nbs/85_evaluate.verdict.ipynb #c5ecafef
 @dataclass(frozen=True)
 class Evidence:
     "What a verdict is made of; contrasts are keyed by the control's name."
@@ -72,7 +72,7 @@ class Evidence:
     ratios: tuple[RatioRow, ...] = ()  # offline interventions on F
     notes: tuple[str, ...] = field(default=())  # what the reader should know: sizes, tasks, limits
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #6e69eb6f
+# %% ../../nbs/85_evaluate.verdict.ipynb #75bded54
 CONTROLS = ("F-history", "F-present")
 
 
@@ -92,13 +92,13 @@ def gather_evidence(
     baseline = wilson(sum(wins), len(wins))
     return Evidence(tuple(gates), baseline, contrast(records, "F", "A"), beyond, controls, tuple(ratios), notes)
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #3267a833
+# %% ../../nbs/85_evaluate.verdict.ipynb #5cbc50f2
 def relies(ratios: Sequence[RatioRow], source: str = "shuffle") -> bool | None:
     "True if this corruption hurts in every training seed, False if it is tested and not shown to, None if it was not tested."
     rows = [r for r in ratios if r.source == source]
     return all(r.relies is True for r in rows) if rows else None
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #e45993c4
+# %% ../../nbs/85_evaluate.verdict.ipynb #b832aaac
 @dataclass(frozen=True)
 class Verdict:
     "One sentence for the last line of a run, its class, and the reasons in order."
@@ -107,7 +107,7 @@ class Verdict:
     claim: str  # helps, hurts, history helps, capacity helps, cannot tell, blocked
     reasons: tuple[str, ...]
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #8a0abe47
+# %% ../../nbs/85_evaluate.verdict.ipynb #ca81efe7
 def blocked(evidence: Evidence) -> Verdict | None:
     "The verdict that forbids all others: a failed gate, no gate at all, or a baseline at zero."
     reasons = [f"gate '{g.name}' failed: {g.saw}" for g in evidence.gates if not g.passed]
@@ -119,7 +119,7 @@ def blocked(evidence: Evidence) -> Verdict | None:
         return None
     return Verdict(f"No verdict may be given: {reasons[0]}.", "blocked", tuple(reasons))
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #14f776ab
+# %% ../../nbs/85_evaluate.verdict.ipynb #c088c8b9
 def explain_gain(evidence: Evidence) -> tuple[str, str]:
     "(claim, why) for an arm F that is better than A."
     better = [name for name, c in evidence.controls.items() if c.sign() > 0]
@@ -137,7 +137,7 @@ def explain_gain(evidence: Evidence) -> tuple[str, str]:
         return "capacity helps", "F beats its controls, yet another episode's prediction is not shown to hurt it"
     return "helps", "F beats A and both controls, and another episode's prediction hurts it"
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #bd34d2fe
+# %% ../../nbs/85_evaluate.verdict.ipynb #cf514a8b
 SENTENCES = {
     "helps": "The predicted future helps",
     "hurts": "The predicted future hurts",
@@ -153,7 +153,7 @@ def unclear_because(c: Contrast) -> str:
         return "the interval of F - A includes zero"
     return "there is only one training seed" if len(c.by_seed) < 2 else "the training seeds do not agree"
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #269e8b6f
+# %% ../../nbs/85_evaluate.verdict.ipynb #310f98e9
 def claim(evidence: Evidence) -> Verdict:
     "The verdict that this evidence allows; a pure function of it."
     stop = blocked(evidence)
@@ -169,7 +169,7 @@ def claim(evidence: Evidence) -> Verdict:
     reasons = (why, str(evidence.future), *map(str, evidence.beyond.values()), *map(str, evidence.controls.values()))
     return Verdict(f"{SENTENCES[name]}: {why} ({evidence.future}).", name, reasons)
 
-# %% ../../nbs/85_evaluate.verdict.ipynb #d521d2bb
+# %% ../../nbs/85_evaluate.verdict.ipynb #9ded4fa3
 def ratio_line(row: RatioRow) -> str:
     "One intervention as a table row."
     word = {True: "hurts", False: "improves", None: "cannot tell"}[row.relies]

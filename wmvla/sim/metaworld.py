@@ -6,18 +6,18 @@
 __all__ = ['MAX_STEPS', 'CAMERA_PLACE', 'task_table', 'check_tasks', 'instruction_of', 'Step', 'Environment', 'make_metaworld',
            'reset_metaworld', 'MetaworldEnvironment']
 
-# %% ../../nbs/21_sim.metaworld.ipynb #43c4f745
+# %% ../../nbs/21_sim.metaworld.ipynb #2c46371f
 """The `Environment` protocol that recording, teachers and evaluation speak, and MetaWorld (v3, MuJoCo) behind it.
 State is the hand's position and the gripper; the goal is not in it, it must be seen in the picture.
 One reset seed gives one initial state and one picture, bit for bit, in any process."""
 
-# %% ../../nbs/21_sim.metaworld.ipynb #85575fae
+# %% ../../nbs/21_sim.metaworld.ipynb #25d0dab2
 import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -25,14 +25,14 @@ from jaxtyping import Float, Float32, UInt8
 from ..core import UserError, near, read_json
 from .render import OffscreenRenderer, RenderSettings
 
-# %% ../../nbs/21_sim.metaworld.ipynb #3b142715
+# %% ../../nbs/21_sim.metaworld.ipynb #8e21dea9
 @functools.cache
 def task_table() -> dict[str, dict[str, Any]]:
     "LeRobot's MetaWorld tables: TASK_DESCRIPTIONS, TASK_NAME_TO_ID, TASK_POLICY_MAPPING, DIFFICULTY_TO_TASKS."
     home = Path(importlib.util.find_spec("lerobot").origin).parent
     return read_json(home/"envs/metaworld_config.json")
 
-# %% ../../nbs/21_sim.metaworld.ipynb #a7a9867f
+# %% ../../nbs/21_sim.metaworld.ipynb #3cfb7853
 def check_tasks(names: Sequence[str]) -> tuple[str, ...]:
     "The names as a tuple. `UserError` for a name that does not exist (with near ones), for a repeated one, or for none."
     known = task_table()["TASK_DESCRIPTIONS"]
@@ -49,7 +49,7 @@ def instruction_of(task: str) -> str:
     "The English sentence of a task, as in LeRobot."
     return task_table()["TASK_DESCRIPTIONS"][check_tasks([task])[0]]
 
-# %% ../../nbs/21_sim.metaworld.ipynb #6df6101d
+# %% ../../nbs/21_sim.metaworld.ipynb #6590daee
 @dataclass(frozen=True)
 class Step:
     "What one action led to."
@@ -59,6 +59,7 @@ class Step:
     truncated: bool  # the step limit is reached
 
 
+@runtime_checkable
 class Environment(Protocol):
     "A task that can be reset to a numbered initial state and acted in."
     task: str
@@ -73,7 +74,7 @@ class Environment(Protocol):
     def image(self) -> UInt8[np.ndarray, "h w 3"]: "Draw the present state."
     def close(self) -> None: "Give the renderer back."
 
-# %% ../../nbs/21_sim.metaworld.ipynb #f151b93d
+# %% ../../nbs/21_sim.metaworld.ipynb #d6e10be6
 MAX_STEPS = 500  # MetaWorld refuses to step further
 CAMERA_PLACE = {"corner2": (.75, .075, .7)}  # LeRobot moves this camera closer
 
@@ -89,7 +90,7 @@ def make_metaworld(task: str) -> Any:
     for camera, place in CAMERA_PLACE.items(): env.model.camera(camera).pos[:] = place
     return env
 
-# %% ../../nbs/21_sim.metaworld.ipynb #a4f19fa8
+# %% ../../nbs/21_sim.metaworld.ipynb #0eb875c0
 def reset_metaworld(env: Any, init_seed: int) -> Float[np.ndarray, "39"]:
     "Reset to a numbered initial state and return an observation (and leave a scene) that shows that very state."
     import mujoco
@@ -99,7 +100,7 @@ def reset_metaworld(env: Any, init_seed: int) -> Float[np.ndarray, "39"]:
     env._prev_obs = env._get_curr_obs_combined_no_goal()
     return env._get_obs()
 
-# %% ../../nbs/21_sim.metaworld.ipynb #16ca71a8
+# %% ../../nbs/21_sim.metaworld.ipynb #5de0ee91
 class MetaworldEnvironment:
     "One MetaWorld task. State: hand x, y, z (metres), gripper opening 0..1. Action: x, y, z, gripper effort, in [-1, 1]."
 

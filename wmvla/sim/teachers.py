@@ -5,30 +5,34 @@
 # %% auto #0
 __all__ = ['Teacher', 'metaworld_teacher', 'TeacherEpisode', 'teach']
 
-# %% ../../nbs/23_sim.teachers.ipynb #7a4bbfe2
+# %% ../../nbs/23_sim.teachers.ipynb #9857ff67
 """Teachers act on the simulator's privileged state; what they do becomes demonstrations for policies that only see
 pictures. MetaWorld ships one scripted expert a task. `teach` plays one episode and returns it as a typed record."""
 
-# %% ../../nbs/23_sim.teachers.ipynb #c23aecc7
+# %% ../../nbs/23_sim.teachers.ipynb #adaf5d52
 import functools
+import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from .metaworld import Environment, check_tasks, task_table
 
-# %% ../../nbs/23_sim.teachers.ipynb #743cbacd
+# %% ../../nbs/23_sim.teachers.ipynb #39b1dbca
+@runtime_checkable
 class Teacher(Protocol):
     "From the simulator's own state to an action, possibly outside the action range."
 
-    def __call__(self, privileged: np.ndarray) -> np.ndarray: ...
+    def __call__(self, privileged: np.ndarray) -> np.ndarray: "One action."
 
 
 @functools.cache
 def _expert(task: str) -> Any:
+    "The expert of a task; it keeps no state, so one is enough."
     import metaworld.policies
+    warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")  # it asks for more than the range; see below
     return getattr(metaworld.policies, task_table()["TASK_POLICY_MAPPING"][check_tasks([task])[0]])()
 
 
@@ -36,7 +40,7 @@ def metaworld_teacher(task: str) -> Teacher:
     "MetaWorld's scripted expert of a task; success on most tasks is 100 %, the lowest is about 70 %."
     return _expert(task).get_action
 
-# %% ../../nbs/23_sim.teachers.ipynb #b3b466cd
+# %% ../../nbs/23_sim.teachers.ipynb #a4b8edf1
 @dataclass(frozen=True, eq=False)
 class TeacherEpisode:
     "One played episode. Row t: the picture and state before action t, and what action t led to."
@@ -55,7 +59,7 @@ class TeacherEpisode:
         "Did the last action reach the goal?"
         return bool(self.success[-1])
 
-# %% ../../nbs/23_sim.teachers.ipynb #71259e92
+# %% ../../nbs/23_sim.teachers.ipynb #d497ab41
 def teach(
     env: Environment,
     teacher: Teacher,

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['TrainData', 'check_fit', 'load_data', 'Batch', 'make_batch', 'batch_frames', 'Noise', 'augment', 'fit_normalisers']
 
-# %% ../../nbs/68_train.batches.ipynb #982e54b8
+# %% ../../nbs/68_train.batches.ipynb #a4bbdc77
 """What a training step is fed.
 
 Frames are drawn from a stream named by the seed alone, noise likewise, so all arms of a seed see the same samples in the
 same order. Statistics come from the train episodes of the split and from nothing else.
 """
 
-# %% ../../nbs/68_train.batches.ipynb #4a3638fc
+# %% ../../nbs/68_train.batches.ipynb #01e93e22
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from ..encoders.cache import LatentStore, open_store
 from ..encoders.text import embed_text
 from ..policies.trunk import PolicyConfig, PolicyInput, WorldPolicy
 
-# %% ../../nbs/68_train.batches.ipynb #d40af901
+# %% ../../nbs/68_train.batches.ipynb #5aae870f
 @dataclass(frozen=True)
 class TrainData:
     "A dataset as training sees it."
@@ -45,7 +45,7 @@ class TrainData:
     train: Int[Tensor, " n"]  # frame ids that may be fitted
     validation: Int[Tensor, " m"]  # frame ids that may not
 
-# %% ../../nbs/68_train.batches.ipynb #c6051067
+# %% ../../nbs/68_train.batches.ipynb #6cf7e468
 def check_fit(config: PolicyConfig, table: EpisodeTable, store: LatentStore) -> None:
     "`UserError` where policy sizes, dataset and latent store do not fit each other."
     have = {"latent": store.tokens * store.width, "state": table.state.shape[1], "action": table.action.shape[1]}
@@ -56,7 +56,7 @@ def check_fit(config: PolicyConfig, table: EpisodeTable, store: LatentStore) -> 
         raise UserError(f"The latents at {store.root} are of revision {made[:12]}, but {table.dataset} is {table.revision[:12]}; "
                         "encode this dataset with `wmvla encode`.")
 
-# %% ../../nbs/68_train.batches.ipynb #d1e33d58
+# %% ../../nbs/68_train.batches.ipynb #eee8610a
 def load_data(
     dataset: Path,  # LeRobotDataset
     store: Path,  # its latent store
@@ -72,7 +72,7 @@ def load_data(
     spec = WindowSpec(config.history, config.future, config.horizon)
     return TrainData(table, part, latents, spec, *tensors, embed_text(table.instruction, config.text), *frames)
 
-# %% ../../nbs/68_train.batches.ipynb #6a25fc8a
+# %% ../../nbs/68_train.batches.ipynb #ee3ce757
 @dataclass
 class Batch:
     "Inputs and targets of one step."
@@ -93,7 +93,7 @@ def make_batch(
     inputs = PolicyInput(data.store.gather(w.history), w.history_mask, data.state[frames], data.text[episode], *coming, episode)
     return Batch(inputs, data.action[w.action], w.action_mask)
 
-# %% ../../nbs/68_train.batches.ipynb #52ebf534
+# %% ../../nbs/68_train.batches.ipynb #d1857540
 def batch_frames(
     frames: Int[Tensor, " n"],  # frames to draw from, with replacement
     steps: int,
@@ -104,7 +104,7 @@ def batch_frames(
     stream = generator("batches", seed)
     for _ in range(steps): yield frames[torch.randint(len(frames), (batch,), generator=stream)]
 
-# %% ../../nbs/68_train.batches.ipynb #938d2e8e
+# %% ../../nbs/68_train.batches.ipynb #8aac9b8d
 @dataclass(frozen=True)
 class Noise:
     "Scales and streams of the noise of one training."
@@ -118,7 +118,7 @@ class Noise:
         "Streams named by the seed alone."
         return cls(latent, state, generator("noise of the present", seed), generator("noise of the past", seed))
 
-# %% ../../nbs/68_train.batches.ipynb #11436611
+# %% ../../nbs/68_train.batches.ipynb #48f0c870
 def augment(inputs: PolicyInput, policy: WorldPolicy, noise: Noise) -> PolicyInput:
     "Add noise to the latents of the history and to the state; a memory that never looks back gets no noise on the past."
     history, state = inputs.history.clone(), inputs.state
@@ -128,7 +128,7 @@ def augment(inputs: PolicyInput, policy: WorldPolicy, noise: Noise) -> PolicyInp
     state = state + noise.state * policy.states.std * torch.randn(state.shape, generator=noise.present)
     return replace(inputs, history=history, state=state)
 
-# %% ../../nbs/68_train.batches.ipynb #fee56951
+# %% ../../nbs/68_train.batches.ipynb #e795db36
 def fit_normalisers(data: TrainData) -> tuple[Normaliser, Normaliser, Normaliser]:
     "Mean and deviation of latents, state and action over the train frames."
     parts = data.store.gather(data.train), data.state[data.train], data.action[data.train]

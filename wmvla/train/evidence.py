@@ -6,14 +6,14 @@
 __all__ = ['MovedRow', 'length', 'movement', 'ActionErrors', 'baseline_actions', 'masked_l1', 'action_errors', 'mean_change',
            'horizon_rows']
 
-# %% ../../nbs/69_train.evidence.ipynb #456534e8
+# %% ../../nbs/69_train.evidence.ipynb #9ffd6a04
 """Evidence beside the loss.
 
 Which groups of parameters moved since initialisation, how good the policy's actions are beside a constant and beside the
 last action repeated, and how good Prophet's prediction is at each step beside a world that stands still.
 """
 
-# %% ../../nbs/69_train.evidence.ipynb #d7eac0ba
+# %% ../../nbs/69_train.evidence.ipynb #c97d6c11
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from ..policies.trunk import WorldPolicy, group_of, parameter_table
 from .batches import TrainData, make_batch
 from ..world.diagnostics import HorizonRow, horizon_table
 
-# %% ../../nbs/69_train.evidence.ipynb #a25226e0
+# %% ../../nbs/69_train.evidence.ipynb #4a89f4b7
 @dataclass(frozen=True)
 class MovedRow:
     "How far one group of tensors went from its initialisation."
@@ -53,7 +53,7 @@ def movement(policy: WorldPolicy, before: dict[str, Tensor]) -> tuple[MovedRow, 
         rows.append(MovedRow(row.group, row.parameters, row.trainable, change / size if size else change, still))
     return tuple(rows)
 
-# %% ../../nbs/69_train.evidence.ipynb #bfcf5501
+# %% ../../nbs/69_train.evidence.ipynb #f328ff78
 @dataclass(frozen=True)
 class ActionErrors:
     "Mean absolute error a dimension on validation windows, environment units."
@@ -70,7 +70,7 @@ def baseline_actions(data: TrainData, frames: Int[Tensor, " b"]) -> tuple[Float[
     spread = lambda a: a[:, None].expand(-1, data.spec.horizon, -1)
     return spread(constant.expand(len(frames), -1)), spread(last)
 
-# %% ../../nbs/69_train.evidence.ipynb #1253c141
+# %% ../../nbs/69_train.evidence.ipynb #026ea6fe
 def masked_l1(
     action: Float[Tensor, "b h a"], target: Float[Tensor, "b h a"], mask: Bool[Tensor, "b h"]
 ) -> Float[Tensor, "b h"]:
@@ -89,7 +89,7 @@ def action_errors(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"
         count += int(batch.action_mask.sum())
     return ActionErrors(*(sums / max(1, count)).tolist())
 
-# %% ../../nbs/69_train.evidence.ipynb #f907538c
+# %% ../../nbs/69_train.evidence.ipynb #96778da2
 def mean_change(policy: WorldPolicy, data: TrainData, chunk: int = 256) -> Float[Tensor, "k d"]:
     "Mean of z_{t+k} - z_t over train windows, in normalised latents."
     total = count = torch.zeros((), dtype=torch.double)

@@ -6,14 +6,14 @@
 __all__ = ['ARMS', 'DEMO', 'TINY', 'PRESETS', 'DemoPreset', 'check_counts', 'check_sizes', 'changed', 'preset', 'train_jobs',
            'arm_folder']
 
-# %% ../../nbs/72_train.recipes.ipynb #1a5354f0
+# %% ../../nbs/72_train.recipes.ipynb #54020901
 """Presets are Python values.
 
 `demo` is the main job (four tasks, four arms, two training seeds, within ten minutes on two cores), `tiny` shrinks every
 size and runs the same stages in seconds. A run is a preset, overrides and a seed.
 """
 
-# %% ../../nbs/72_train.recipes.ipynb #0a12e05b
+# %% ../../nbs/72_train.recipes.ipynb #59545bcb
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from ..fusion.memory import check_source
 from ..policies.trunk import ARM_MEMORY, PolicyConfig
 from .loop import TrainConfig, TrainJob
 
-# %% ../../nbs/72_train.recipes.ipynb #830cc7b5
+# %% ../../nbs/72_train.recipes.ipynb #b008e6bf
 ARMS = tuple(ARM_MEMORY)
 
-# %% ../../nbs/72_train.recipes.ipynb #c604b073
+# %% ../../nbs/72_train.recipes.ipynb #a6e13b53
 @dataclass(frozen=True)
 class DemoPreset:
     "All settings of one demo run."
@@ -59,32 +59,34 @@ class DemoPreset:
         "The policy of an arm."
         return replace(self.policy, arm=name)
 
-# %% ../../nbs/72_train.recipes.ipynb #e3f46782
+# %% ../../nbs/72_train.recipes.ipynb #4dcfe276
 def check_counts(p: DemoPreset) -> None:
     "`UserError` where a count is too small for a stage to make sense."
-    least = {"episodes_per_task": 2, "pixels": 16, "limit": 1, "init_per_task": 1, "execute": 1, "intervention_init_per_task": 1, "workers": 1}
-    for name, low in least.items():
+    least = dict.fromkeys(("limit", "init_per_task", "execute", "intervention_init_per_task", "workers"), 1)
+    for name, low in (least | {"episodes_per_task": 2, "pixels": 16}).items():
         if getattr(p, name) < low: raise UserError(f"Preset {p.name}: {name} is {getattr(p, name)}; it must be at least {low}.")
     if not p.tasks or not p.train_seeds: raise UserError(f"Preset {p.name}: tasks and train_seeds need at least one entry.")
     if len({*p.tasks}) < len(p.tasks) or len({*p.train_seeds}) < len(p.train_seeds):
         raise UserError(f"Preset {p.name}: a task or a training seed is listed twice; list each once.")
 
-# %% ../../nbs/72_train.recipes.ipynb #6c82cf26
+# %% ../../nbs/72_train.recipes.ipynb #ef955d9e
 def check_sizes(p: DemoPreset) -> None:
     "`UserError` where two stages disagree on a size."
     latent = p.encoder.side**2 * p.encoder.width
     if p.encoder.pixels != p.pixels:
         raise UserError(f"Preset {p.name}: pictures have {p.pixels} pixels but the encoder reads {p.encoder.pixels}; set both.")
     if p.policy.latent != latent:
-        raise UserError(f"Preset {p.name}: the encoder gives latents of {latent} numbers but the policy reads {p.policy.latent}; set policy.latent.")
+        raise UserError(f"Preset {p.name}: the encoder gives latents of {latent} numbers but the policy reads {p.policy.latent}; "
+                        "set policy.latent.")
     if p.execute > p.policy.horizon:
         raise UserError(f"Preset {p.name}: execute is {p.execute} but a chunk has {p.policy.horizon} actions; lower execute.")
     if p.intervention_init_per_task > p.init_per_task:
-        raise UserError(f"Preset {p.name}: interventions visit {p.intervention_init_per_task} initial states a task, the evaluation only {p.init_per_task}; lower the first.")
+        raise UserError(f"Preset {p.name}: interventions visit {p.intervention_init_per_task} initial states a task, "
+                        f"the evaluation only {p.init_per_task}; lower the first.")
 
-# %% ../../nbs/72_train.recipes.ipynb #8ace5418
-DEMO = DemoPreset(
-    "demo", ("push-v3", "drawer-open-v3", "button-press-topdown-v3", "reach-v3"),  # from learnable to hopeless: the instrument can see
+# %% ../../nbs/72_train.recipes.ipynb #181cdbf3
+DEMO = DemoPreset(  # tasks from easy to nearly hopeless, so that no arm can be at 0 or at 100 % everywhere
+    "demo", ("push-v3", "drawer-open-v3", "button-press-topdown-v3", "reach-v3"),
     SmallEncoderConfig(), PolicyConfig(), TrainConfig())
 TINY = DemoPreset(
     "tiny", ("button-press-topdown-v3", "drawer-open-v3"),
@@ -93,25 +95,27 @@ TINY = DemoPreset(
     episodes_per_task=3, pixels=32, limit=40, init_per_task=2, intervention_init_per_task=1)
 PRESETS = {p.name: p for p in (DEMO, TINY)}
 
-# %% ../../nbs/72_train.recipes.ipynb #8331e0e0
+# %% ../../nbs/72_train.recipes.ipynb #8420710e
 def changed(value: Any, changes: dict[str, Any], where: str) -> Any:
     "A frozen config with `changes`; dicts go into nested configs. `UserError` for a field it does not have."
     known = {f.name for f in fields(value)}
     for name in changes:
-        if name not in known: raise UserError(f"{where} has no setting {name!r}; it has {', '.join(sorted(known))}.{near(name, known)}")
-    inner = {k: changed(getattr(value, k), v, f"{where}.{k}") for k, v in changes.items() if isinstance(v, dict) and is_dataclass(getattr(value, k))}
-    return replace(value, **changes | inner)
+        if name in known: continue
+        raise UserError(f"{where} has no setting {name!r}; it has {', '.join(sorted(known))}.{near(name, known)}")
+    nested = [k for k, v in changes.items() if isinstance(v, dict) and is_dataclass(getattr(value, k))]
+    return replace(value, **changes | {k: changed(getattr(value, k), changes[k], f"{where}.{k}") for k in nested})
 
-# %% ../../nbs/72_train.recipes.ipynb #0166cf6d
+# %% ../../nbs/72_train.recipes.ipynb #13d9d57b
 def preset(
     name: str,  # key of `PRESETS`
     **overrides: Any,  # fields of `DemoPreset`; dicts for encoder, policy, train
 ) -> DemoPreset:
     "A named preset with overrides: `preset('tiny', train={'steps': 5})`. `UserError` for an unknown name or field."
-    if name not in PRESETS: raise UserError(f"Preset {name!r} does not exist; choose one of {', '.join(PRESETS)}.{near(name, PRESETS)}")
+    if name not in PRESETS:
+        raise UserError(f"Preset {name!r} does not exist; choose one of {', '.join(PRESETS)}.{near(name, PRESETS)}")
     return changed(PRESETS[name], overrides, f"preset {name}")
 
-# %% ../../nbs/72_train.recipes.ipynb #3eb459d0
+# %% ../../nbs/72_train.recipes.ipynb #992751bf
 def train_jobs(
     p: DemoPreset,
     dataset: Path,  # LeRobotDataset

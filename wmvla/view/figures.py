@@ -8,14 +8,14 @@ __all__ = ['INK', 'MUTED', 'RULE', 'BASELINE', 'FONT', 'ARM_STYLES', 'SPARE_STYL
            'ForestRow', 'forest', 'points_text', 'paired_differences', 'History', 'seed_lines', 'seeds_note',
            'gate_history', 'attention_entropy', 'training_curves', 'horizon', 'ratio_text', 'ratios', 'closed_loop']
 
-# %% ../../nbs/90_view.figures.ipynb #d02ab6cd
+# %% ../../nbs/90_view.figures.ipynb #2f5a0729
 """Pure functions from typed records to plotly figures.
 
 Every figure draws its uncertainty, gives an arm the same colour and symbol wherever it appears, and names axis and
 unit. Nothing here reads a file or decides anything: the same functions serve the report, a notebook and a dashboard.
 """
 
-# %% ../../nbs/90_view.figures.ipynb #30ff545f
+# %% ../../nbs/90_view.figures.ipynb #2902c126
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,7 @@ from ..evaluate.statistics import Interval, PairedResult, success_table
 from ..evaluate.verdict import contrast
 from ..world.diagnostics import HorizonRow
 
-# %% ../../nbs/90_view.figures.ipynb #e94ec376
+# %% ../../nbs/90_view.figures.ipynb #625d4aba
 INK, MUTED, RULE, BASELINE = "#22252a", "#6b6f76", "#d9d9d4", "#a0a3a8"
 FONT = "-apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
@@ -46,7 +46,7 @@ ARM_STYLES = {"A": ArmStyle("#4a4a4a", "circle"), "F": ArmStyle("#0072b2", "squa
               "F-history": ArmStyle("#d17a00", "diamond"), "F-present": ArmStyle("#33a487", "triangle-up")}
 SPARE_STYLES = (ArmStyle("#b0528a", "cross"), ArmStyle("#8c510a", "x"), ArmStyle("#5e4fa2", "star"))
 
-# %% ../../nbs/90_view.figures.ipynb #15bdbbc0
+# %% ../../nbs/90_view.figures.ipynb #bdd35ac3
 def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
     "A style for each arm, known arms first and in their canonical order."
     arms = set(arms)
@@ -59,7 +59,7 @@ def tint(colour: str, alpha: float) -> str:
     red, green, blue = (int(colour[i:i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
-# %% ../../nbs/90_view.figures.ipynb #cbfe2091
+# %% ../../nbs/90_view.figures.ipynb #6ce2d88f
 def house_template() -> go.layout.Template:
     "The plotly template of every figure."
     axis = {"showgrid": False, "zeroline": False, "linecolor": RULE, "showline": True, "ticks": "outside", "ticklen": 4,
@@ -71,7 +71,7 @@ def house_template() -> go.layout.Template:
               "margin": {"l": 64, "r": 24, "t": 88, "b": 56}}
     return go.layout.Template(layout=layout)
 
-# %% ../../nbs/90_view.figures.ipynb #e15c92a7
+# %% ../../nbs/90_view.figures.ipynb #9f88dc8c
 def dress(
     figure: go.Figure,
     title: str,  # what the figure is about
@@ -84,7 +84,7 @@ def dress(
     figure.update_annotations(font={"size": 12.5, "color": MUTED})
     return figure
 
-# %% ../../nbs/90_view.figures.ipynb #aba644ad
+# %% ../../nbs/90_view.figures.ipynb #626215a4
 def _wrapped(task: str) -> str:
     "A long task name on two lines."
     words, line = task.split("-"), ""
@@ -103,7 +103,7 @@ def _seed_rates(records: Sequence[EpisodeRecord], arm: str, task: str) -> list[f
     own = [r for r in records if r.arm == arm and task in (r.task, "all")]
     return [float(np.mean([r.success for r in own if r.train_seed == s])) for s in sorted({r.train_seed for r in own})]
 
-# %% ../../nbs/90_view.figures.ipynb #bd1b811d
+# %% ../../nbs/90_view.figures.ipynb #2b029cb5
 def success_by_task(records: Sequence[EpisodeRecord]) -> go.Figure:
     "Success rate per task and arm with Wilson 95% intervals, the training seeds apart as open marks."
     table, styles, figure = success_table(records), arm_styles(r.arm for r in records), go.Figure()
@@ -115,8 +115,9 @@ def success_by_task(records: Sequence[EpisodeRecord]) -> go.Figure:
         figure.add_scatter(x=[s[0] for s in seeds], y=[s[1] for s in seeds], mode="markers", showlegend=False, hoverinfo="skip",
                            marker={"symbol": f"{style.symbol}-open", "size": 6, "color": tint(style.colour, 0.55)})
         rates, marker = [row.success for row in own], {"symbol": style.symbol, "size": 10, "color": style.colour}
-        figure.add_scatter(x=x, y=[rate.estimate for rate in rates], mode="markers", name=arm, marker=marker, error_y=_limits(rates),
-                           customdata=[f"{row.successes} of {row.n}" for row in own], hovertemplate="%{y:.0%}, %{customdata}")
+        figure.add_scatter(x=x, y=[rate.estimate for rate in rates], mode="markers", name=arm, marker=marker,
+                           error_y=_limits(rates), customdata=[f"{row.successes} of {row.n}" for row in own],
+                           hovertemplate="%{y:.0%}, %{customdata}")
     figure.add_vline(x=len(tasks) - 1.5, line={"color": RULE, "width": 1})
     names = [*map(_wrapped, tasks[:-1]), "<b>all tasks</b>"]
     figure.update_xaxes(tickvals=list(range(len(tasks))), ticktext=names, range=[-0.55, len(tasks) - 0.45])
@@ -124,7 +125,7 @@ def success_by_task(records: Sequence[EpisodeRecord]) -> go.Figure:
     note = "closed-loop episodes; whiskers: Wilson 95% interval; small open marks: single training seeds"
     return dress(figure, "Success by task", note, 430)
 
-# %% ../../nbs/90_view.figures.ipynb #664bd768
+# %% ../../nbs/90_view.figures.ipynb #58ecfb70
 @dataclass(frozen=True)
 class ForestRow:
     "One line of a forest plot."
@@ -154,7 +155,7 @@ def forest(rows: Sequence[ForestRow], reference: float) -> go.Figure:
     figure.update_xaxes(showgrid=True, gridcolor="#eeeeea", showline=False)
     return figure.update_layout(margin={"r": 190, "t": 68})
 
-# %% ../../nbs/90_view.figures.ipynb #8f1d6eeb
+# %% ../../nbs/90_view.figures.ipynb #90520427
 CONTRASTS = (("F", "A"), ("F", "F-history"), ("F", "F-present"), ("F-history", "A"), ("F-present", "A"))
 
 
@@ -174,7 +175,7 @@ def paired_differences(records: Sequence[EpisodeRecord], contrasts: Sequence[tup
     note = "95% interval of the paired difference; filled: excludes zero, open: cannot tell; small marks: single training seeds"
     return dress(figure, "Differences on the same episodes", note, 128 + 46*len(rows))
 
-# %% ../../nbs/90_view.figures.ipynb #a4c238bc
+# %% ../../nbs/90_view.figures.ipynb #044ab7bb
 @dataclass(frozen=True)
 class History:
     "The metrics of one training."
@@ -187,7 +188,7 @@ class History:
         kept = [(r["step"], r[name]) for r in self.rows if isinstance(r.get(name), int | float) and np.isfinite(r[name])]
         return [int(s) for s, _ in kept], [float(v) for _, v in kept]
 
-# %% ../../nbs/90_view.figures.ipynb #5d30cbc7
+# %% ../../nbs/90_view.figures.ipynb #2d2374c2
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -212,7 +213,7 @@ def seeds_note(histories: Sequence[History]) -> str:
     seeds = sorted({h.train_seed for h in histories})
     return ", ".join(f"{names[DASHES[i % len(DASHES)]]}: seed {seed}" for i, seed in enumerate(seeds))
 
-# %% ../../nbs/90_view.figures.ipynb #04c948fa
+# %% ../../nbs/90_view.figures.ipynb #f81628e6
 def gate_history(histories: Sequence[History]) -> go.Figure:
     "Gate strength tanh(g) and effective share over training, a line for each arm and seed."
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
@@ -224,7 +225,7 @@ def gate_history(histories: Sequence[History]) -> go.Figure:
     note = f"left: strength, 0 = the baseline; right: share |tanh(g)·ctx| / |h| of the action path; {seeds_note(histories)}"
     return dress(figure, "Gate strength and effective share", note, 380)
 
-# %% ../../nbs/90_view.figures.ipynb #df87a6a3
+# %% ../../nbs/90_view.figures.ipynb #f68e6f1f
 def attention_entropy(histories: Sequence[History], records: Sequence[EpisodeRecord]) -> go.Figure:
     "Normalised attention entropy over training (left) and of every closed-loop episode (right)."
     figure = make_subplots(1, 2, horizontal_spacing=0.12, column_widths=[0.6, 0.4], shared_yaxes=True)
@@ -241,7 +242,7 @@ def attention_entropy(histories: Sequence[History], records: Sequence[EpisodeRec
     note = f"left: training, right: closed loop; 1 = all memory steps alike, 0 = one step only; {seeds_note(histories)}"
     return dress(figure, "Attention entropy", note, 380)
 
-# %% ../../nbs/90_view.figures.ipynb #2829e1c8
+# %% ../../nbs/90_view.figures.ipynb #53d784b6
 def training_curves(histories: Sequence[History]) -> go.Figure:
     "Action loss (left) and, for arms with a Prophet, world loss (right) over training."
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
@@ -251,7 +252,7 @@ def training_curves(histories: Sequence[History]) -> go.Figure:
     figure.update_yaxes(title="world loss", rangemode="tozero", row=1, col=2)
     return dress(figure, "Losses over training", f"train episodes only, with augmentation noise; {seeds_note(histories)}", 360)
 
-# %% ../../nbs/90_view.figures.ipynb #0344afab
+# %% ../../nbs/90_view.figures.ipynb #8d0f9ad8
 HORIZON_LINES = ((1, "prophet", "Prophet"), (1, "copy_last", "copy-last"), (1, "mean_delta", "mean-delta"),
                  (2, "prophet_delta", "Prophet"), (2, "mean_delta_delta", "mean-delta"))  # column, field, name
 HORIZON_STYLES = {"Prophet": {"color": ARM_STYLES["F"].colour, "dash": "solid"}, "copy-last": {"color": MUTED, "dash": "dash"},
@@ -272,7 +273,7 @@ def horizon(*tables: Sequence[HorizonRow]) -> go.Figure:
     note = "validation episodes; left: latents, right: change since now; a line for each training seed"
     return dress(figure, "Prophet beside copy-last and mean-delta", note, 380)
 
-# %% ../../nbs/90_view.figures.ipynb #e756d792
+# %% ../../nbs/90_view.figures.ipynb #19bc69e9
 def ratio_text(row: RatioRow) -> str:
     "A ratio with its interval: `1.10 [1.02, 1.20]`."
     return f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"

@@ -6,14 +6,14 @@
 __all__ = ['SANS', 'SERIF', 'STYLE_SHEET', 'PAGE_STYLE', 'Raw', 'escaped', 'typeset', 'say', 'banner', 'number', 'table_html',
            'strip', 'swatch', 'fold', 'row', 'figure_html', 'page_html']
 
-# %% ../../nbs/91a_view.page.ipynb #3dd48a9c
+# %% ../../nbs/91a_view.page.ipynb #dec1e515
 """Plain HTML pieces which look the same in JupyterLab and in a report file.
 
 A finding and a "cannot tell" get the same banner in the same type: the layout must not reward a claim. Everything is
 text, inline SVG and one style sheet, so a page works without a network.
 """
 
-# %% ../../nbs/91a_view.page.ipynb #c1499ef9
+# %% ../../nbs/91a_view.page.ipynb #c03fad2d
 import html
 import math
 import re
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-# %% ../../nbs/91a_view.page.ipynb #65fdcb3b
+# %% ../../nbs/91a_view.page.ipynb #b7e8d2c0
 SANS = "-apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 SERIF = "Charter, 'Bitstream Charter', 'Iowan Old Style', Georgia, 'Liberation Serif', serif"
 
@@ -52,7 +52,7 @@ STYLE_SHEET = f"""<style>
 .wm-fold pre {{ font-size: .76rem; line-height: 1.45; background: #f7f7f4; padding: .8rem 1rem; overflow-x: auto }}
 </style>"""
 
-# %% ../../nbs/91a_view.page.ipynb #02438344
+# %% ../../nbs/91a_view.page.ipynb #719d015c
 class Raw(str):
     "Text that is HTML already."
 
@@ -71,7 +71,7 @@ def say(text: str) -> str:
     "A paragraph that reads a figure to the reader."
     return f'<p class="wm-say">{escaped(typeset(text))}</p>'
 
-# %% ../../nbs/91a_view.page.ipynb #03a35db1
+# %% ../../nbs/91a_view.page.ipynb #c24c693b
 def banner(
     claim: str,  # helps, hurts, cannot tell, blocked, ...
     sentence: str,  # the verdict
@@ -85,7 +85,7 @@ def banner(
         f"<p>{escaped(typeset(sentence))}</p>{listed}</div>"
     )
 
-# %% ../../nbs/91a_view.page.ipynb #bb7d852b
+# %% ../../nbs/91a_view.page.ipynb #9747bf69
 def number(
     value: float | int | None,
     digits: int = 3,  # after the point
@@ -115,7 +115,7 @@ def table_html(
         f'<div class="wm-scroll"><table class="wm-table"><thead>{line(headers, "th")}</thead><tbody>{body}</tbody></table></div>'
     )
 
-# %% ../../nbs/91a_view.page.ipynb #dfb4c4ce
+# %% ../../nbs/91a_view.page.ipynb #648ad3c2
 def strip(
     estimate: float,  # 0..1
     low: float,
@@ -136,7 +136,7 @@ def swatch(colour: str, label: str) -> Raw:
     "An arm's name behind a dot of its colour."
     return Raw(f'<span class="wm-name"><span class="wm-swatch" style="background:{colour}"></span>{html.escape(label)}</span>')
 
-# %% ../../nbs/91a_view.page.ipynb #63c89dab
+# %% ../../nbs/91a_view.page.ipynb #91f9824b
 def fold(title: str, text: str) -> str:
     "Preformatted text behind a click."
     return f'<details class="wm-fold"><summary>{escaped(title)}</summary><pre>{escaped(text)}</pre></details>'
@@ -146,7 +146,7 @@ def row(pieces: Sequence[str]) -> str:
     "Pieces of HTML side by side, wrapping."
     return f'<div class="wm-row">{"".join(pieces)}</div>'
 
-# %% ../../nbs/91a_view.page.ipynb #93983da2
+# %% ../../nbs/91a_view.page.ipynb #50f64ac6
 def figure_html(figure: dict) -> str:
     "A plotly figure (its JSON) as a `<div>` that expects plotly.js in the head."
     bare = {key: figure[key] for key in ("data", "layout") if key in figure}
@@ -179,7 +179,7 @@ table.dataframe {{ border-collapse: collapse; font: .86rem {SANS} }}
 @media print {{ body {{ padding: 0 }} video {{ display: none }} h2 {{ break-after: avoid }} }}
 </style>"""
 
-# %% ../../nbs/91a_view.page.ipynb #84748073
+# %% ../../nbs/91a_view.page.ipynb #689402c8
 def page_html(
     title: str,
     body: str,  # HTML

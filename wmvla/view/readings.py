@@ -6,14 +6,14 @@
 __all__ = ['by_seed', 'read_difference', 'read_success', 'read_gates', 'read_entropy', 'read_encoder', 'read_horizon',
            'read_ratios']
 
-# %% ../../nbs/91b_view.readings.ipynb #eee38d3a
+# %% ../../nbs/91b_view.readings.ipynb #ce0fb13b
 """Readings: the sentence that a careful colleague would say about a figure.
 
 Pure functions from records to text. They name sizes and intervals, and where an interval decides nothing they say what
 it still rules out.
 """
 
-# %% ../../nbs/91b_view.readings.ipynb #87f50449
+# %% ../../nbs/91b_view.readings.ipynb #d2977a9c
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,12 +25,12 @@ from ..evaluate.verdict import Contrast, contrast
 from .figures import History, arm_styles, points_text, ratio_text
 from ..world.diagnostics import HorizonRow
 
-# %% ../../nbs/91b_view.readings.ipynb #22b67ecd
+# %% ../../nbs/91b_view.readings.ipynb #19ecebd5
 def by_seed(values: dict[int, str]) -> str:
     "`x (seed 0), y (seed 1)`."
     return ", ".join(f"{text} (seed {seed})" for seed, text in sorted(values.items()))
 
-# %% ../../nbs/91b_view.readings.ipynb #a76ad6af
+# %% ../../nbs/91b_view.readings.ipynb #b6603fe7
 def read_difference(c: Contrast) -> str:
     "What a paired difference decides, and what it rules out when it decides nothing."
     low, high, seeds = 100*c.result.low, 100*c.result.high, ", ".join(f"{100*d:+.0f}" for d in c.by_seed).replace("-", "−")
@@ -40,11 +40,12 @@ def read_difference(c: Contrast) -> str:
         word = "better" if c.sign() > 0 else "worse"
         return start + f"The interval excludes zero and the training seeds agree: {c.first} is {word} than {c.second} here."
     if c.result.interval.excludes(0.0):
-        return start + "The interval excludes zero, but the training seeds do not all agree, so another training could undo it."
+        why = "the training seeds do not all agree" if len(c.by_seed) > 1 else "there is one training seed only"
+        return start + f"The interval excludes zero, but {why}, so another training could undo it."
     return (f"{start}The interval holds zero, so these episodes cannot tell the two apart. "
             f"They do rule out that {c.first} is more than {high:.0f} points better or more than {-low:.0f} points worse.")
 
-# %% ../../nbs/91b_view.readings.ipynb #e18ea3c9
+# %% ../../nbs/91b_view.readings.ipynb #2086bd44
 def read_success(records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F-history", "F-present")) -> list[str]:
     "F against A in full, and against its controls in one sentence."
     found = [contrast(records, "F", control) for control in controls if control in {r.arm for r in records}]
@@ -52,7 +53,7 @@ def read_success(records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F
     listed = "; ".join(f"F − {c.second} {points_text(c.result)}, {words[c.sign()]}" for c in found)
     return [read_difference(contrast(records, "F", "A"))] + ([f"Against the controls: {listed}."] if listed else [])
 
-
+# %% ../../nbs/91b_view.readings.ipynb #fd691796
 def read_gates(histories: Sequence[History]) -> str:
     "Where each gate ended, as strength and as share."
     parts = []
@@ -64,7 +65,7 @@ def read_gates(histories: Sequence[History]) -> str:
     note = "The sign of a gate means nothing by itself: the layer before it can negate what passes. The share is what counts."
     return " ".join([*parts, note])
 
-# %% ../../nbs/91b_view.readings.ipynb #ee342542
+# %% ../../nbs/91b_view.readings.ipynb #c94d8b6d
 def read_entropy(records: Sequence[EpisodeRecord]) -> str:
     "Mean attention entropy of each arm in closed loop."
     means = {arm: float(np.nanmean([r.attention_entropy for r in records if r.arm == arm]))
@@ -74,7 +75,7 @@ def read_entropy(records: Sequence[EpisodeRecord]) -> str:
     note = f" Above 0.95 ({', '.join(flat)}) the memory is read as a plain average: the order of its steps is hardly used."
     return f"Mean entropy in closed loop: {listed}." + (note if flat else "")
 
-
+# %% ../../nbs/91b_view.readings.ipynb #d646e211
 def read_encoder(report: dict[str, Any]) -> str:
     "Whether the encoder collapsed."
     loss = f"its loss went from {report['loss_first']:.3f} to {report['loss_last']:.3f}"
@@ -96,7 +97,7 @@ def read_horizon(tables: Sequence[Sequence[HorizonRow]]) -> str:
     change = f"Of the change alone it gets {delta:.2f} at the last step, the mean change {baseline:.2f}."
     return f"One step ahead Prophet's cosine is {line(0)}; {tables[0][-1].step} steps ahead {line(-1)}. {change} {end}"
 
-# %% ../../nbs/91b_view.readings.ipynb #29825b1f
+# %% ../../nbs/91b_view.readings.ipynb #a68bc47d
 def read_ratios(rows: Sequence[RatioRow]) -> list[str]:
     "A reading for each arm and corruption."
     names = {"shuffle": "another episode's prediction", "zero": "zeros", "random": "noise of the same norm"}

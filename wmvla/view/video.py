@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PAUSE', 'enlarged', 'encode_mp4', 'video_html', 'video_name', 'pick_episodes']
 
-# %% ../../nbs/91_view.video.ipynb #379110ff
+# %% ../../nbs/91_view.video.ipynb #04ac59ad
 """Frames to H.264 bytes, bytes to a self-contained `<video>` tag, and the choice of which episodes to show.
 
 Numbers say how often, videos say how. A report shows a success *and* a failure of every arm, chosen by a rule that is
 written down, because a hand-picked video is an advertisement.
 """
 
-# %% ../../nbs/91_view.video.ipynb #a42ab900
+# %% ../../nbs/91_view.video.ipynb #401492b9
 import base64
 import html
 import io
@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 
 from ..core import EpisodeRecord, UserError
 
-# %% ../../nbs/91_view.video.ipynb #b50e3518
+# %% ../../nbs/91_view.video.ipynb #5317a32a
 def enlarged(
     frames: UInt8[np.ndarray, "t h w 3"],
     scale: int,  # whole factor
@@ -34,7 +34,7 @@ def enlarged(
     large = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     return large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]
 
-# %% ../../nbs/91_view.video.ipynb #ba55aed2
+# %% ../../nbs/91_view.video.ipynb #63bf8118
 def encode_mp4(
     frames: UInt8[np.ndarray, "t h w 3"],
     fps: int | float,  # frames a second at playback
@@ -55,7 +55,7 @@ def encode_mp4(
         container.mux(stream.encode())
     return file.getvalue()
 
-# %% ../../nbs/91_view.video.ipynb #60ad6333
+# %% ../../nbs/91_view.video.ipynb #0fd1ba41
 PAUSE = 'onclick="this.paused ? this.play() : this.pause()"'
 
 
@@ -75,12 +75,12 @@ def video_html(
     style = f"border-top:3px solid {colour};padding:.4em 0 0;{font}"
     return f'<figure style="margin:0;width:{width}px">{video}<figcaption style="{style}">{caption}</figcaption></figure>'
 
-# %% ../../nbs/91_view.video.ipynb #ccdbd5ef
+# %% ../../nbs/91_view.video.ipynb #5ea62e5f
 def video_name(record: EpisodeRecord) -> str:
     "The file name of an episode's video: arm, training seed, task, initial state, outcome."
     return f"{record.arm}_s{record.train_seed}_{record.task}_{record.init_seed}_{'success' if record.success else 'failure'}.mp4"
 
-# %% ../../nbs/91_view.video.ipynb #2ad2bed7
+# %% ../../nbs/91_view.video.ipynb #0a37629f
 def pick_episodes(
     records: Sequence[EpisodeRecord],
     filmed: bool = True,  # only episodes that have a video
