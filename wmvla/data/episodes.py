@@ -7,12 +7,12 @@ __all__ = ['DatasetKeys', 'check_keys', 'VideoSpan', 'EpisodeTable', 'read_info'
            'episode_instructions', 'frame_texts', 'content_revision', 'video_spans', 'read_episodes', 'stored_pictures',
            'decode_episode']
 
-# %% ../../nbs/10_data.episodes.ipynb #cad1253d
+# %% ../../nbs/10_data.episodes.ipynb #48e9ab6d
 """Reads a LeRobotDataset v3 into an `EpisodeTable`: where each episode starts, how long it is, what it was told to do,
 and its states and actions as two arrays. Pictures stay in their video files until `decode_episode` asks for them.
 Everything a user can get wrong about a dataset (folder, keys, instructions) is refused here, before hours of work."""
 
-# %% ../../nbs/10_data.episodes.ipynb #c2619c9d
+# %% ../../nbs/10_data.episodes.ipynb #76ea569b
 import hashlib
 import io
 import json
@@ -26,7 +26,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from ..core import UserError, near, read_json
 
-# %% ../../nbs/10_data.episodes.ipynb #c960e27e
+# %% ../../nbs/10_data.episodes.ipynb #f0398af7
 @dataclass(frozen=True)
 class DatasetKeys:
     "Which columns of a dataset are the picture, the robot's state, the action and the instruction."
@@ -35,7 +35,7 @@ class DatasetKeys:
     action: str = "action"             # what was executed, after clipping
     instruction: str = "task"          # `task` is LeRobot's own text table; any other name is a string column
 
-# %% ../../nbs/10_data.episodes.ipynb #0ed3422c
+# %% ../../nbs/10_data.episodes.ipynb #aa203701
 def check_keys(keys: DatasetKeys, present: list[str], dataset: str) -> None:
     "Refuse (`UserError`) a key that the dataset does not have, listing those it has."
     for field in fields(keys):
@@ -44,7 +44,7 @@ def check_keys(keys: DatasetKeys, present: list[str], dataset: str) -> None:
             raise UserError(f"The dataset {dataset} has no {field.name} key {name!r}.{near(name, present)} "
                             f"It has: {', '.join(sorted(present))}. Pass DatasetKeys({field.name}=...).")
 
-# %% ../../nbs/10_data.episodes.ipynb #1ccf3c0a
+# %% ../../nbs/10_data.episodes.ipynb #fc06c5ba
 @dataclass(frozen=True)
 class VideoSpan:
     "Where one episode's pictures lie: a video file and the time at which they start in it (seconds)."
@@ -82,7 +82,7 @@ class EpisodeTable:
         "The episode that each frame belongs to."
         return np.repeat(np.arange(self.n_episodes), self.length)
 
-# %% ../../nbs/10_data.episodes.ipynb #42134233
+# %% ../../nbs/10_data.episodes.ipynb #ee08294a
 def read_info(root: Path) -> dict:
     "`meta/info.json` of a LeRobotDataset v3; `UserError` for a missing folder or an older layout."
     path = root/"meta/info.json"
@@ -95,7 +95,7 @@ def read_info(root: Path) -> dict:
                         "Convert it with `python -m lerobot.scripts.convert_dataset_v21_to_v30`.")
     return info
 
-# %% ../../nbs/10_data.episodes.ipynb #4f08fa44
+# %% ../../nbs/10_data.episodes.ipynb #0a4cb36d
 def read_parquet(folder: Path, columns: list[str], order: str) -> pd.DataFrame:
     "The named columns of all parquet files below `folder`, sorted by the column `order`."
     files = sorted(folder.glob("*/*.parquet"))
@@ -103,16 +103,17 @@ def read_parquet(folder: Path, columns: list[str], order: str) -> pd.DataFrame:
     table = pads.dataset(files).to_table(columns=list(dict.fromkeys([*columns, order])))
     return table.to_pandas().sort_values(order, ignore_index=True)
 
-# %% ../../nbs/10_data.episodes.ipynb #83b59cb8
+# %% ../../nbs/10_data.episodes.ipynb #46d3e41e
 def check_complete(start: np.ndarray, length: np.ndarray, index: np.ndarray, dataset: str) -> None:
     "`UserError` unless the episodes tile the rows 0, 1, 2, ... without gap or overlap."
     ends = np.cumsum(length)
     whole = len(length) and np.array_equal(start, ends - length) and np.array_equal(index, np.arange(ends[-1]))
     if not whole:
         raise UserError(f"The dataset {dataset} is incomplete: its metadata lists {len(length)} episodes with "
-                        f"{int(length.sum())} frames, its data files hold {len(index)}. Call the recording again, or restore its files.")
+                        f"{int(length.sum())} frames, its data files hold {len(index)}. "
+                        "Call the recording again, or restore its files.")
 
-# %% ../../nbs/10_data.episodes.ipynb #5da3d423
+# %% ../../nbs/10_data.episodes.ipynb #857fa05a
 def episode_instructions(text: np.ndarray, start: np.ndarray, length: np.ndarray, dataset: str) -> tuple[str, ...]:
     "One instruction an episode from the text of each frame; `UserError` where it is empty or not constant."
     first = [str(text[i]) if isinstance(text[i], str) else "" for i in start]
@@ -127,7 +128,7 @@ def episode_instructions(text: np.ndarray, start: np.ndarray, length: np.ndarray
                         "an episode needs one task text: split it into several.")
     return tuple(first)
 
-# %% ../../nbs/10_data.episodes.ipynb #30ffdc0a
+# %% ../../nbs/10_data.episodes.ipynb #2fab53d4
 def frame_texts(root: Path, frames: pd.DataFrame, key: str) -> np.ndarray:
     "The instruction of each frame (object array of str, or None): LeRobot's `task`, or the string column `key`."
     if key != "task": return frames[key].to_numpy(object)
@@ -135,7 +136,7 @@ def frame_texts(root: Path, frames: pd.DataFrame, key: str) -> np.ndarray:
     text = dict(zip(tasks.task_index.tolist(), tasks.index.tolist(), strict=True))
     return np.array([text.get(i) for i in frames.task_index], object)
 
-# %% ../../nbs/10_data.episodes.ipynb #f4435961
+# %% ../../nbs/10_data.episodes.ipynb #217a5bd6
 def content_revision(info: dict, root: Path, arrays: list[np.ndarray], texts: tuple[str, ...]) -> str:
     "40 hex characters that name the content of a dataset."
     digest = hashlib.sha256()
@@ -145,7 +146,7 @@ def content_revision(info: dict, root: Path, arrays: list[np.ndarray], texts: tu
     for array in arrays: digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:40]
 
-# %% ../../nbs/10_data.episodes.ipynb #d7dd3c6b
+# %% ../../nbs/10_data.episodes.ipynb #ea0624ee
 def video_spans(root: Path, info: dict, episodes: pd.DataFrame, key: str) -> tuple[VideoSpan, ...]:
     "Each episode's place in the video files; empty for a dataset that stores pictures instead."
     if info["features"][key]["dtype"] != "video": return ()
@@ -154,7 +155,7 @@ def video_spans(root: Path, info: dict, episodes: pd.DataFrame, key: str) -> tup
     return tuple(VideoSpan(root/path.format(video_key=key, chunk_index=int(chunk), file_index=int(file)), float(start))
                  for chunk, file, start in where.itertuples(index=False))
 
-# %% ../../nbs/10_data.episodes.ipynb #74f50ec3
+# %% ../../nbs/10_data.episodes.ipynb #ac8f0665
 def read_episodes(
     dataset: str | Path,  # the folder of a LeRobotDataset v3
     keys: DatasetKeys = DatasetKeys(),  # its column names
@@ -179,7 +180,7 @@ def read_episodes(
     return EpisodeTable(root, root.name, revision, int(info["fps"]), keys, start, length, texts, state, action,
                         video_spans(root, info, episodes, keys.image))
 
-# %% ../../nbs/10_data.episodes.ipynb #6dbacc7b
+# %% ../../nbs/10_data.episodes.ipynb #c6da2f67
 def stored_pictures(table: EpisodeTable, episode: int) -> UInt8[np.ndarray, "t h w 3"]:
     "An episode's pictures from the parquet files of a dataset without video."
     from PIL import Image
@@ -189,7 +190,7 @@ def stored_pictures(table: EpisodeTable, episode: int) -> UInt8[np.ndarray, "t h
     cells = rows[table.keys.image].to_pylist()
     return np.stack([np.asarray(Image.open(io.BytesIO(c["bytes"])).convert("RGB")) for c in cells])
 
-# %% ../../nbs/10_data.episodes.ipynb #f2bcb47d
+# %% ../../nbs/10_data.episodes.ipynb #9838704d
 def decode_episode(
     table: EpisodeTable,
     episode: int,  # its number in the table

@@ -8,12 +8,12 @@ __all__ = ['FRAMES', 'CollectConfig', 'provenance_of', 'simulate', 'pending', 'd
            'abandon_session', 'compare_identity', 'take_up', 'in_order', 'record_rounds', 'stop_recording', 'collect',
            'ReplayRow', 'replay_one', 'replay']
 
-# %% ../../nbs/24_sim.record.ipynb #2324d56c
+# %% ../../nbs/24_sim.record.ipynb #b0bfb90e
 """`collect` records scripted experts into a LeRobotDataset v3: simulated in parallel processes, written in one fixed order,
 so the content depends on the configuration alone. Every few episodes the dataset is finished and *committed*; whatever
 happens (Ctrl-C, kill -9, a full disk), the next call rolls back to the last commit and goes on. `replay` checks the result."""
 
-# %% ../../nbs/24_sim.record.ipynb #59529bec
+# %% ../../nbs/24_sim.record.ipynb #d8570b4b
 import contextlib
 import errno
 import functools
@@ -43,7 +43,7 @@ from .metaworld import MetaworldEnvironment, check_tasks, instruction_of, task_t
 from .render import RenderSettings, require_egl
 from .teachers import TeacherEpisode, metaworld_teacher, teach
 
-# %% ../../nbs/24_sim.record.ipynb #cfa2308e
+# %% ../../nbs/24_sim.record.ipynb #b1068c5b
 @dataclass(frozen=True)
 class CollectConfig:
     "A recording. Everything but `workers` and `commit_every` is part of its identity."
@@ -77,9 +77,10 @@ class CollectConfig:
 
 def provenance_of(config: CollectConfig) -> Provenance:
     "The record of a recording that has not begun."
-    return Provenance(config.identity, config.settings.fingerprint, version("mujoco"), config.pixels, config.quality, config.limit)
+    return Provenance(config.identity, config.settings.fingerprint, version("mujoco"),
+                      config.pixels, config.quality, config.limit)
 
-# %% ../../nbs/24_sim.record.ipynb #0698edf9
+# %% ../../nbs/24_sim.record.ipynb #332ea0a1
 @functools.lru_cache(maxsize=1)
 def _environment(task: str, settings: RenderSettings, limit: int) -> MetaworldEnvironment:
     "This process's environment for a task."
@@ -91,7 +92,7 @@ def simulate(job: tuple[CollectConfig, str, int]) -> TeacherEpisode:
     config, task, seed = job
     return teach(_environment(task, config.settings, config.limit), metaworld_teacher(task), seed)
 
-# %% ../../nbs/24_sim.record.ipynb #462a0b02
+# %% ../../nbs/24_sim.record.ipynb #ad4cd84c
 def pending(
     config: CollectConfig,
     known: dict[Attempt, bool],  # attempt -> success, from earlier
@@ -111,7 +112,7 @@ def pending(
                             f"within {config.limit} steps; raise the limit or leave the task out.")
     return []
 
-# %% ../../nbs/24_sim.record.ipynb #4304e429
+# %% ../../nbs/24_sim.record.ipynb #172a1c91
 def dataset_features(config: CollectConfig) -> dict[str, dict]:
     "LeRobot's description of the columns."
     def vector(*names): return {"dtype": "float32", "shape": (len(names),), "names": {"axes": list(names)}}
@@ -135,7 +136,7 @@ def open_writer(root: Path, config: CollectConfig) -> Any:
     what = dict(fps=config.fps, features=dataset_features(config), robot_type="metaworld")
     return LeRobotDataset.create(f"local/{root.name}", **what, **how)
 
-# %% ../../nbs/24_sim.record.ipynb #1ee49257
+# %% ../../nbs/24_sim.record.ipynb #79956475
 def write_episode(dataset: Any, episode: TeacherEpisode) -> None:
     "Append one episode to a LeRobotDataset."
     task_id = np.array([task_table()["TASK_NAME_TO_ID"][episode.task]], np.int16)
@@ -159,7 +160,7 @@ def quiet() -> Iterator[None]:
     finally:
         if bars: datasets.enable_progress_bars()
 
-# %% ../../nbs/24_sim.record.ipynb #61ec00eb
+# %% ../../nbs/24_sim.record.ipynb #34e8131c
 FRAMES = 90          # of a typical episode
 
 
@@ -176,7 +177,7 @@ def check_room(root: Path, config: CollectConfig, missing: int) -> None:
                         f"about {need/1e6:.0f} MB. Free {(need - free_bytes(root))/1e6:.0f} MB, or record elsewhere; "
                         "nothing was written.")
 
-# %% ../../nbs/24_sim.record.ipynb #cd83b3e7
+# %% ../../nbs/24_sim.record.ipynb #bc4ba275
 def full_disk(root: Path, config: CollectConfig, kept: int) -> UserError:
     "The sentence for somebody whose disk filled up."
     total = len(config.tasks)*config.episodes_per_task
@@ -184,7 +185,7 @@ def full_disk(root: Path, config: CollectConfig, kept: int) -> UserError:
     return UserError(f"The disk of {root} is full. {kept} of {total} episodes are recorded and readable. "
                      f"Free about {max(1, round(need/1e6))} MB and run the same command again: it continues where it stopped.")
 
-# %% ../../nbs/24_sim.record.ipynb #d2ea932d
+# %% ../../nbs/24_sim.record.ipynb #bd89ffea
 class NoRoom(OSError):
     "The disk was found full before anything of the next episode was written."
 
@@ -216,7 +217,7 @@ def add_attempt(session: Session, episode: TeacherEpisode) -> None:
     write_episode(session.dataset, episode)
     session.fresh.append((episode.task, episode.init_seed, len(episode.action)))
 
-# %% ../../nbs/24_sim.record.ipynb #dc79e3ce
+# %% ../../nbs/24_sim.record.ipynb #bd272be6
 def commit_session(session: Session) -> None:
     "Finish the open files and commit them."
     if session.dataset is not None: session.dataset.finalize()
@@ -237,7 +238,7 @@ def abandon_session(session: Session) -> None:
     session.dataset, session.fresh = None, []
     session.provenance = roll_back(session.root)
 
-# %% ../../nbs/24_sim.record.ipynb #7b70d719
+# %% ../../nbs/24_sim.record.ipynb #d215a039
 def compare_identity(root: Path, there: dict[str, Any], config: CollectConfig) -> None:
     "`UserError` naming the first difference when the folder holds another recording."
     for key, value in config.identity.items():
@@ -258,7 +259,7 @@ def take_up(root: Path, config: CollectConfig) -> Provenance:
     commit(root, provenance_of(config))
     return provenance_of(config)
 
-# %% ../../nbs/24_sim.record.ipynb #1b72984e
+# %% ../../nbs/24_sim.record.ipynb #9e46bc68
 def in_order(function: Callable, jobs: Sequence, workers: int, desc: str) -> Iterator:
     "Results in job order: in this process for one worker, in parallel processes for more."
     if workers > 1: return parallel_map(function, jobs, workers, desc)
@@ -278,7 +279,7 @@ def record_rounds(session: Session) -> None:
     session.provenance = replace(session.provenance, complete=True)
     commit_session(session)
 
-# %% ../../nbs/24_sim.record.ipynb #048bf568
+# %% ../../nbs/24_sim.record.ipynb #09c8772d
 def stop_recording(session: Session, error: BaseException) -> BaseException:
     "Leave a readable dataset behind; returns what to raise."
     full = is_full(error, session.root)
@@ -289,7 +290,7 @@ def stop_recording(session: Session, error: BaseException) -> BaseException:
     else: abandon_session(session)
     return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else error
 
-# %% ../../nbs/24_sim.record.ipynb #9a5f71d8
+# %% ../../nbs/24_sim.record.ipynb #63f66f1d
 def collect(
     root: str | Path,  # the dataset's folder; made if absent
     config: CollectConfig,
@@ -309,7 +310,7 @@ def collect(
         (work/"journal.json").unlink()
     return root
 
-# %% ../../nbs/24_sim.record.ipynb #b8466fc6
+# %% ../../nbs/24_sim.record.ipynb #0b6e97fa
 @dataclass(frozen=True)
 class ReplayRow:
     "What became of one episode's actions in a fresh simulator."

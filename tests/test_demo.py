@@ -1,0 +1,211 @@
+"""The main job end to end at `tiny` size: killed and continued, called again, and made twice with other numbers of workers."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wmvla.cli import main
+from wmvla.core import read_json, write_json
+from wmvla.evaluate.closed_loop import read_parquet, without_latency
+from wmvla.runs import open_run
+
+WMVLA = [Path(sys.executable).parent / "wmvla"]
+DEMO = [*WMVLA, "demo", "--preset", "tiny"]
+
+
+def finish(command: list, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def digests(run: Path) -> dict[str, str]:
+    files = sorted(run.glob("encoder/*.safetensors")) + sorted(run.glob("arms/*/*/checkpoints/last/*.safetensors"))
+    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run that was killed while it trained its arms, and what it had made by then: (runs folder, run folder, mtimes)."""
+    runs = tmp_path_factory.mktemp("runs")
+    process = subprocess.Popen([*DEMO, "--runs", runs, "--run-id", "first"], stderr=subprocess.DEVNULL)
+    record, deadline = runs / "first" / "run.json", time.time() + 240
+    while not (record.exists() and "encode" in read_json(record)["stages"]):
+        assert process.poll() is None and time.time() < deadline, "the demo ended or hung before its encode stage"
+        time.sleep(0.05)
+    time.sleep(2)  # into the training stage
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = [p for name in ("dataset", "encoder") for p in (runs / "first" / name).rglob("*") if p.is_file()]
+    return runs, runs / "first", {p: p.stat().st_mtime_ns for p in made}, open_run(runs / "first").status
+
+
+@pytest.fixture(scope="module")
+def done(killed):
+    """The same run, continued to its end."""
+    runs, run, made, status = killed
+    return runs, run, made, status, finish([*DEMO, "--runs", runs, "--run-id", "first"])
+
+
+def test_a_killed_run_continues_after_its_last_finished_stage(done):
+    _, run, made, status, continued = done
+    assert status == "killed"
+    assert continued.returncode == 0, continued.stderr
+    assert made and {p: p.stat().st_mtime_ns for p in made} == made, "a finished stage was done again"
+    assert "] encode" not in continued.stderr and "] train" in continued.stderr
+    assert open_run(run).status == "done"
+
+
+def test_the_last_lines_are_table_verdict_and_report(done):
+    _, run, _, _, continued = done
+    lines = continued.stdout.strip().splitlines()
+    assert [line.split()[0] for line in lines[-8:-4]] == ["A", "F", "F-history", "F-present"]
+    assert lines[-2] == read_json(run / "verdict.json")["sentence"]
+    report = Path(lines[-1])
+    assert report == run / "report.html" and 0 < report.stat().st_size < 10e6
+    assert not {"src=\"http", "href=\"http"} & set(report.read_text().split("=")), "the report asks the network"
+
+
+def test_a_second_call_reuses_everything(done):
+    runs, run, _, _, continued = done
+    before = (run / "run.json").read_bytes()
+    again = finish([*DEMO, "--runs", runs, "--run-id", "first"])
+    assert again.returncode == 0 and again.stdout == continued.stdout
+    assert "[" not in again.stderr and (run / "run.json").read_bytes() == before
+
+
+def test_an_old_id_with_another_configuration_is_refused(done):
+    runs, run, _, _, _ = done
+    other = finish([*DEMO, "--seed", "1", "--runs", runs, "--run-id", "first"])
+    assert other.returncode == 2 and "another configuration" in other.stderr
+
+
+@pytest.fixture(scope="module")
+def twin(done):
+    """The same preset in one process, uninterrupted, up to the evaluation."""
+    runs = done[0]
+    end = finish([*DEMO, "--runs", runs, "--run-id", "twin", "--workers", "1", "--until", "evaluate"])
+    assert end.returncode == 0, end.stderr
+    return done[1], runs / "twin"
+
+
+def test_checkpoints_are_bit_equal(twin):
+    first, second = map(digests, twin)
+    assert len(first) == 9 and first == second
+
+
+def test_evaluation_does_not_depend_on_the_number_of_workers(twin):
+    first, second = (without_latency(read_parquet(run / "episodes.parquet")) for run in twin)
+    assert len(first) == 32 and first == second
+
+
+def test_the_dataset_opens_in_plain_lerobot_and_shows_a_fresh_reset(done):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from wmvla.sim.metaworld import MetaworldEnvironment
+    from wmvla.sim.record import read_provenance
+    from wmvla.sim.render import RenderSettings
+
+    root = done[1] / "dataset"
+    dataset = LeRobotDataset("local/dataset", root=root, video_backend="pyav")
+    task, seed, _ = read_provenance(root).episodes[0]
+    environment = MetaworldEnvironment(task, RenderSettings(read_provenance(root).pixels))
+    state = environment.reset(seed)
+    recorded = (dataset[0]["observation.image"].permute(1, 2, 0).numpy() * 255).round()
+    assert np.abs(recorded - environment.image()).mean() < 1.0
+    np.testing.assert_array_equal(dataset[0]["observation.state"].numpy(), state)
+    assert dataset[0]["task"] == environment.instruction and dataset.num_episodes == 6
+
+
+def run_command(capsys, *argv) -> tuple[int, str, str]:
+    code = main([str(a) for a in argv])
+    return code, *capsys.readouterr()
+
+
+def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
+    run = done[1]
+    dataset, split, encoder = run / "dataset", run / "split.json", run / "encoder"
+    code, out, _ = run_command(capsys, "encode", dataset, "--split", split, "--encoder", encoder, "--cache", tmp_path / "cache")
+    store = out.split(" at ")[-1].strip()
+    assert code == 0 and Path(store, "meta.json").exists()
+    sizes = ["--width", "32", "--layers", "1", "--heads", "2", "--steps", "5", "--batch", "8"]
+    code, out, err = run_command(capsys, "train", dataset, "--split", split, "--store", store, "--out", tmp_path / "F", "--arm", "F", *sizes)
+    assert code == 0 and "validation action error" in out, err
+    checkpoint = tmp_path / "F" / "checkpoints" / "last"
+    code, out, err = run_command(capsys, "intervene", dataset, "--split", split, "--store", store, "--checkpoint", checkpoint)
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["zero", "random", "shuffle", "oracle"], err
+    rollout = ["--tasks", "drawer-open-v3", "--init_per_task", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
+    code, out, err = run_command(capsys, "eval", checkpoint, "--encoder", encoder, "--out", tmp_path / "eval", *rollout)
+    assert code == 0 and "0/1" in out and (tmp_path / "eval" / "episodes.parquet").exists(), err
+    code, out, _ = run_command(capsys, "compare", run, "F", "A")
+    assert code == 0 and out.startswith("F - A:")
+    code, out, _ = run_command(capsys, "runs", "--runs", done[0])
+    assert code == 0 and "first" in out and "done" in out
+    code, out, _ = run_command(capsys, "preflight", dataset)
+    assert code == 0 and "FAIL" not in out
+
+
+def refused(capsys, *argv) -> str:
+    """The one sentence of a command that must be refused."""
+    code, out, err = run_command(capsys, *argv)
+    assert code == 2 and err.startswith("wmvla: ") and len(err.strip().splitlines()) == 1, err
+    return err
+
+
+def test_a_dataset_without_instructions_is_refused(done, tmp_path, capsys):
+    import pandas as pd
+
+    shutil.copytree(done[1] / "dataset", tmp_path / "d")
+    tasks = tmp_path / "d" / "meta" / "tasks.parquet"
+    table = pd.read_parquet(tasks)
+    table.index = [""] * len(table)
+    table.to_parquet(tasks)
+    assert "no instruction" in refused(capsys, "encode", tmp_path / "d")
+    tasks.unlink()
+    assert "'task'" in refused(capsys, "encode", tmp_path / "d")
+    assert not (tmp_path / "d.split.json").exists()
+
+
+def test_a_checkpoint_of_another_architecture_or_encoder_is_refused(done, tmp_path, capsys):
+    run = done[1]
+    shutil.copytree(run / "arms" / "A" / "s0", tmp_path / "s0")
+    config = tmp_path / "s0" / "checkpoints" / "last" / "config.json"
+    saved = read_json(config)
+    flags = ["--encoder", run / "encoder", "--tasks", "drawer-open-v3", "--out", tmp_path / "eval", "--workers", "1", "--pixels", "32"]
+    report = read_json(tmp_path / "s0" / "report.json")
+    write_json(tmp_path / "s0" / "report.json", report | {"latents": "0" * 16})
+    assert "of encoder 0000000000000000" in refused(capsys, "eval", config.parent, *flags)
+    write_json(tmp_path / "s0" / "report.json", report)
+    write_json(config, saved | {"type": "smolvla"})
+    assert "'smolvla'" in refused(capsys, "eval", config.parent, *flags)
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
+    run = done[1]
+    store = next((run / "cache").glob("*/*"))
+    shutil.copytree(store, tmp_path / "store")
+    meta = read_json(tmp_path / "store" / "meta.json")
+    write_json(tmp_path / "store" / "meta.json", meta | {"revision": "f" * 40})
+    said = refused(capsys, "train", run / "dataset", "--split", run / "split.json", "--store", tmp_path / "store", "--out", tmp_path / "F")
+    assert "ffffffffffff" in said and "wmvla encode" in said and not (tmp_path / "F").exists()
+
+
+def test_without_egl_the_packages_are_named(tmp_path):
+    hidden = os.environ | {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": str(tmp_path / "none.json")}
+    end = finish([*DEMO, "--runs", tmp_path / "runs"], env=hidden)
+    assert end.returncode == 2 and "libegl1" in end.stderr and not (tmp_path / "runs").exists()
+    assert len(end.stderr.strip().splitlines()) == 1, end.stderr
+
+
+def test_run_json_is_whole(done):
+    record = json.loads((done[1] / "run.json").read_text())
+    assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]
+    assert record["versions"]["mujoco"] == "3.3.2" and record["gates"] and {"name", "passed", "saw", "fix"} == set(record["gates"][0])
