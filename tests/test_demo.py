@@ -136,10 +136,11 @@ def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     store = out.split(" at ")[-1].strip()
     assert code == 0 and Path(store, "meta.json").exists()
     sizes = ["--width", "32", "--layers", "1", "--heads", "2", "--steps", "5", "--batch", "8"]
-    code, out, err = run_command(capsys, "train", dataset, "--split", split, "--store", store, "--out", tmp_path / "F", "--arm", "F", *sizes)
+    made = ["--split", split, "--store", store]
+    code, out, err = run_command(capsys, "train", dataset, *made, "--out", tmp_path / "F", "--arm", "F", *sizes)
     assert code == 0 and "validation action error" in out, err
     checkpoint = tmp_path / "F" / "checkpoints" / "last"
-    code, out, err = run_command(capsys, "intervene", dataset, "--split", split, "--store", store, "--checkpoint", checkpoint)
+    code, out, err = run_command(capsys, "intervene", dataset, *made, "--checkpoint", checkpoint)
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["zero", "random", "shuffle", "oracle"], err
     rollout = ["--tasks", "drawer-open-v3", "--init_per_task", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
     code, out, err = run_command(capsys, "eval", checkpoint, "--encoder", encoder, "--out", tmp_path / "eval", *rollout)
@@ -178,7 +179,7 @@ def test_a_checkpoint_of_another_architecture_or_encoder_is_refused(done, tmp_pa
     shutil.copytree(run / "arms" / "A" / "s0", tmp_path / "s0")
     config = tmp_path / "s0" / "checkpoints" / "last" / "config.json"
     saved = read_json(config)
-    flags = ["--encoder", run / "encoder", "--tasks", "drawer-open-v3", "--out", tmp_path / "eval", "--workers", "1", "--pixels", "32"]
+    flags = ["--encoder", run / "encoder", "--tasks", "drawer-open-v3", "--out", tmp_path / "eval"]
     report = read_json(tmp_path / "s0" / "report.json")
     write_json(tmp_path / "s0" / "report.json", report | {"latents": "0" * 16})
     assert "of encoder 0000000000000000" in refused(capsys, "eval", config.parent, *flags)
@@ -194,7 +195,8 @@ def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     shutil.copytree(store, tmp_path / "store")
     meta = read_json(tmp_path / "store" / "meta.json")
     write_json(tmp_path / "store" / "meta.json", meta | {"revision": "f" * 40})
-    said = refused(capsys, "train", run / "dataset", "--split", run / "split.json", "--store", tmp_path / "store", "--out", tmp_path / "F")
+    made = ["--split", run / "split.json", "--store", tmp_path / "store"]
+    said = refused(capsys, "train", run / "dataset", *made, "--out", tmp_path / "F")
     assert "ffffffffffff" in said and "wmvla encode" in said and not (tmp_path / "F").exists()
 
 
@@ -208,4 +210,5 @@ def test_without_egl_the_packages_are_named(tmp_path):
 def test_run_json_is_whole(done):
     record = json.loads((done[1] / "run.json").read_text())
     assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]
-    assert record["versions"]["mujoco"] == "3.3.2" and record["gates"] and {"name", "passed", "saw", "fix"} == set(record["gates"][0])
+    assert record["versions"]["mujoco"] == "3.3.2"
+    assert record["gates"] and {"name", "passed", "saw", "fix"} == set(record["gates"][0])

@@ -37,7 +37,8 @@ def test_notebook(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: ".".join(p.relative_to(ROOT).with_suffix("").parts))
 def test_module(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+    # nbdev's own marker above each cell is not ours to count
+    lines = sum(not line.startswith("# %%") for line in path.read_text(encoding="utf-8").splitlines())
     assert lines <= 300, f"{lines} lines: this file is two rooms"
 
 

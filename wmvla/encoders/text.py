@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['text_features', 'embed_text']
 
-# %% ../../nbs/36_encoders.text.ipynb #2dcd2d85
+# %% ../../nbs/36_encoders.text.ipynb #9aa7819e
 """Instructions as fixed vectors.
 
 A policy over a handful of tasks needs its instruction to be distinct and stable, not understood. Hashed character
@@ -13,10 +13,11 @@ n-grams give that without weights, without fitting and without a network: the sa
 process, and two sentences that share words lie closer than two that do not.
 """
 
-# %% ../../nbs/36_encoders.text.ipynb #ab8a8ead
+# %% ../../nbs/36_encoders.text.ipynb #d9225f2d
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -24,21 +25,22 @@ from torch import Tensor
 
 from ..core import UserError
 
-# %% ../../nbs/36_encoders.text.ipynb #d51d3e80
+# %% ../../nbs/36_encoders.text.ipynb #bb9ebc13
 def text_features(text: str) -> Counter[str]:
     "Character n-grams (2 to 4, inside word boundaries), words and pairs of words of a text, counted."
     words = text.lower().split()
     characters = (f" {word} "[i : i + n] for word in words for n in (2, 3, 4) for i in range(len(word) + 3 - n))
-    return Counter([*characters, *(f"word:{word}" for word in words), *(f"pair:{a} {b}" for a, b in zip(words, words[1:]))])
+    return Counter([*characters, *(f"word:{word}" for word in words), *(f"pair:{a} {b}" for a, b in pairwise(words))])
 
-# %% ../../nbs/36_encoders.text.ipynb #d9aa768f
+# %% ../../nbs/36_encoders.text.ipynb #cbf62b60
 def embed_text(
     texts: Sequence[str],  # instructions; none may be empty
     width: int = 64,  # length e of a vector
 ) -> Float[Tensor, "b e"]:
     """Embed instructions as unit vectors: float32, deterministic, one row a text.
 
-    Feature hashing with signs (Weinberger et al., 2009). Raises `UserError` for an empty text, which would be the zero vector for each task alike.
+    Feature hashing with signs (Weinberger et al., 2009). Raises `UserError` for an empty text, which would be the zero vector
+    for each task alike.
     """
     clean = [" ".join(t.lower().split()) for t in texts]
     if not all(clean):

@@ -45,7 +45,8 @@ from wmvla.evaluate.gates import (
 )
 from ..policies.trunk import load_policy
 from ..sim.metaworld import MetaworldEnvironment, instruction_of
-from ..sim.record import Provenance, read_provenance, replay
+from ..sim.record import Provenance, read_provenance
+from ..sim.replay import replay
 from ..sim.render import RenderSettings
 from ..train.evidence import MovedRow
 from ..train.loop import TrainReport

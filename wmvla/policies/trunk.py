@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['ARM_MEMORY', 'PolicyConfig', 'PolicyInput', 'PolicyOutput', 'seeded', 'Block', 'Trunk', 'WorldPolicy', 'build_fusion',
-           'build_prophet', 'choose_source', 'recall', 'policy_loss', 'loss_weights', 'ParameterRow', 'group_of',
-           'parameter_table', 'save_policy', 'read_policy_config', 'load_policy']
+           'build_prophet', 'choose_source', 'recall', 'policy_loss', 'loss_weights', 'group_of', 'save_policy',
+           'read_policy_config', 'load_policy']
 
-# %% ../../nbs/60_policies.trunk.ipynb #e69d6fc7
+# %% ../../nbs/60_policies.trunk.ipynb #a5757528
 """The policies under comparison.
 
 All arms share one trunk that is initialised identically for one seed; an arm adds at most a memory behind a gate that
 starts at 0. At gate 0 every arm is A, bit for bit, so a difference in success can only come from what the gate let in.
 """
 
-# %% ../../nbs/60_policies.trunk.ipynb #b29b2e6f
+# %% ../../nbs/60_policies.trunk.ipynb #e5d9d309
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ from ..fusion.gated import FusionRecord, GatedCrossAttention
 from ..fusion.memory import Memory, MemoryInputs, check_source, make_memory
 from ..world.prophet import Prophet, ProphetConfig
 
-# %% ../../nbs/60_policies.trunk.ipynb #c50ddc1b
+# %% ../../nbs/60_policies.trunk.ipynb #195ca325
 ARM_MEMORY = {"A": None, "F": "pred", "F-history": "history", "F-present": "present"}
 
-# %% ../../nbs/60_policies.trunk.ipynb #8a569fdd
+# %% ../../nbs/60_policies.trunk.ipynb #e067d9c4
 @dataclass(frozen=True)
 class PolicyConfig:
     "Sizes and arm of a `WorldPolicy`."
@@ -78,7 +78,7 @@ class PolicyConfig:
         shapes = {k: v for k, v in plain(self).items() if k != "world_weight"}
         return f"WorldPolicy/{self.arm}/{fingerprint(shapes)}"
 
-# %% ../../nbs/60_policies.trunk.ipynb #1826dd36
+# %% ../../nbs/60_policies.trunk.ipynb #0ad3009a
 @dataclass
 class PolicyInput:
     "One decision a row. Latents and state are raw; the policy normalises them itself."
@@ -90,7 +90,7 @@ class PolicyInput:
     future_mask: Bool[Tensor, "b k"] | None = None
     episode: Int[Tensor, " b"] | None = None  # lets `shuffle` avoid the sample's own episode
 
-# %% ../../nbs/60_policies.trunk.ipynb #84503493
+# %% ../../nbs/60_policies.trunk.ipynb #5c50413c
 @dataclass
 class PolicyOutput:
     "A chunk of actions and what the policy thought on the way."
@@ -99,7 +99,7 @@ class PolicyOutput:
     predicted: Float[Tensor, "b k d"] | None = None  # Prophet's normalised latents (arm F)
     fusion: FusionRecord | None = None  # gate, share, attention; None without a memory
 
-# %% ../../nbs/60_policies.trunk.ipynb #5095e0ef
+# %% ../../nbs/60_policies.trunk.ipynb #c3b3cc9f
 @contextmanager
 def seeded(
     *parts: object,  # what is being built, and the seed
@@ -109,7 +109,7 @@ def seeded(
         torch.manual_seed(seed_from(*parts))
         yield
 
-# %% ../../nbs/60_policies.trunk.ipynb #e61c495f
+# %% ../../nbs/60_policies.trunk.ipynb #f9f0b3cf
 class Block(nn.Module):
     "Bidirectional attention and a feed-forward of 4 d, each behind a LayerNorm and beside a residual path."
 
@@ -129,7 +129,7 @@ class Block(nn.Module):
         x = x + self.mix(context.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.forward_norm(x))))
 
-# %% ../../nbs/60_policies.trunk.ipynb #f8823d80
+# %% ../../nbs/60_policies.trunk.ipynb #ce172bf4
 class Trunk(nn.Module):
     "The part that all arms share: normalised present latent, state and text -> H action states."
 
@@ -152,7 +152,7 @@ class Trunk(nn.Module):
         for block in self.blocks[:-1]: x = block(x)
         return self.norm(self.blocks[-1](x, keep=self.horizon))
 
-# %% ../../nbs/60_policies.trunk.ipynb #2d729a5d
+# %% ../../nbs/60_policies.trunk.ipynb #248a06cc
 class WorldPolicy(nn.Module):
     "An arm: `Trunk` -> gated memory (arms F*) -> linear action head. The same `config` and `seed` build the same weights."
 
@@ -177,7 +177,7 @@ class WorldPolicy(nn.Module):
         normalised = self.head(h)
         return PolicyOutput(self.actions.unnormalise(normalised), normalised, predicted, fusion)
 
-# %% ../../nbs/60_policies.trunk.ipynb #50821f3f
+# %% ../../nbs/60_policies.trunk.ipynb #3a896916
 def build_fusion(config: PolicyConfig) -> GatedCrossAttention | None:
     "The gated memory of the arms F*, None for A."
     if not config.memory: return None
@@ -189,7 +189,7 @@ def build_prophet(config: PolicyConfig) -> Prophet | None:
     if config.memory != "pred": return None
     return Prophet(ProphetConfig(config.latent, config.history, config.future, config.width, heads=config.heads))
 
-# %% ../../nbs/60_policies.trunk.ipynb #eec430d2
+# %% ../../nbs/60_policies.trunk.ipynb #9fdfa8d5
 def choose_source(
     config: PolicyConfig,
     asked: str | None,  # None: the source the arm was trained with
@@ -200,7 +200,7 @@ def choose_source(
         raise UserError(f"Arm {config.arm} has no memory, so it cannot run with memory {source!r}; use 'off', or the arm F.")
     return source
 
-# %% ../../nbs/60_policies.trunk.ipynb #40392c3d
+# %% ../../nbs/60_policies.trunk.ipynb #2c7cd584
 def recall(
     policy: WorldPolicy,
     source: str,  # a checked source, not `off`
@@ -218,7 +218,7 @@ def recall(
                          policy.config.future)
     return make_memory(source, given, generator)
 
-# %% ../../nbs/60_policies.trunk.ipynb #f6ede468
+# %% ../../nbs/60_policies.trunk.ipynb #86fadc9b
 def policy_loss(
     policy: WorldPolicy,  # knows the units
     output: PolicyOutput,
@@ -234,37 +234,19 @@ def policy_loss(
         losses["world"] = square.masked_fill(~inputs.future_mask, 0.0)
     return losses
 
-# %% ../../nbs/60_policies.trunk.ipynb #10f68bc4
+# %% ../../nbs/60_policies.trunk.ipynb #916cd6ea
 def loss_weights(config: PolicyConfig) -> dict[str, float]:
     "One weight for each name that `policy_loss` returns in training."
     return {"action": 1.0} | ({"world": config.world_weight} if config.memory == "pred" else {})
 
-# %% ../../nbs/60_policies.trunk.ipynb #035827fe
-@dataclass(frozen=True)
-class ParameterRow:
-    "One group of a policy's tensors."
-    group: str  # trunk | head | fusion | gate | prophet | normalisers
-    parameters: int  # numbers in it
-    trainable: bool  # False for buffers and for parameters that are asked to stay
-
-
+# %% ../../nbs/60_policies.trunk.ipynb #bb4bd61c
 def group_of(name: str) -> str:
-    "The group that a tensor of a policy belongs to, by its name."
+    "The group that a tensor of a policy belongs to, by its name: trunk, head, fusion, gate, prophet or normalisers."
     first = name.split(".")[0]
     if first in ("latents", "states", "actions"): return "normalisers"
     return "gate" if name == "fusion.gate" else first
 
-# %% ../../nbs/60_policies.trunk.ipynb #27c3ab4b
-def parameter_table(policy: WorldPolicy) -> list[ParameterRow]:
-    "Sizes by group and by whether training may move them."
-    trainable = {n for n, p in policy.named_parameters() if p.requires_grad}
-    sizes: dict[tuple[str, bool], int] = {}
-    for name, value in policy.state_dict().items():
-        key = (group_of(name), name in trainable)
-        sizes[key] = sizes.get(key, 0) + value.numel()
-    return [ParameterRow(group, count, free) for (group, free), count in sizes.items()]
-
-# %% ../../nbs/60_policies.trunk.ipynb #b0ec8f4c
+# %% ../../nbs/60_policies.trunk.ipynb #8c610b25
 def save_policy(policy: WorldPolicy, folder: str | Path) -> Path:
     "Write weights, normalisers and config to `folder`, replacing an older checkpoint in one move."
     with atomic_folder(folder) as work:
@@ -273,7 +255,7 @@ def save_policy(policy: WorldPolicy, folder: str | Path) -> Path:
         write_json(work / "config.json", saved)
     return Path(folder)
 
-# %% ../../nbs/60_policies.trunk.ipynb #52465653
+# %% ../../nbs/60_policies.trunk.ipynb #e35ad916
 def read_policy_config(folder: str | Path) -> PolicyConfig:
     "The `PolicyConfig` of a checkpoint, without its weights."
     path = Path(folder) / "config.json"
@@ -288,7 +270,7 @@ def read_policy_config(folder: str | Path) -> PolicyConfig:
         raise UserError(f"{path} was written by another version of wmvla (fields that differ: {odd}); train the arm again.")
     return PolicyConfig(**saved["config"])
 
-# %% ../../nbs/60_policies.trunk.ipynb #45d58802
+# %% ../../nbs/60_policies.trunk.ipynb #6759ece7
 def load_policy(
     folder: str | Path,  # written by `save_policy`
     expected: PolicyConfig | None = None,  # refuse a checkpoint of any other architecture

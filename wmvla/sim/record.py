@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['FRAMES', 'CollectConfig', 'provenance_of', 'simulate', 'pending', 'dataset_features', 'open_writer', 'write_episode',
            'quiet', 'frame_bytes', 'check_room', 'full_disk', 'NoRoom', 'Session', 'add_attempt', 'commit_session',
-           'abandon_session', 'compare_identity', 'take_up', 'in_order', 'record_rounds', 'stop_recording', 'collect',
-           'ReplayRow', 'replay_one', 'replay']
+           'abandon_session', 'compare_identity', 'take_up', 'in_order', 'record_rounds', 'stop_recording', 'collect']
 
-# %% ../../nbs/24_sim.record.ipynb #b0bfb90e
+# %% ../../nbs/24_sim.record.ipynb #0b0a8bb4
 """`collect` records scripted experts into a LeRobotDataset v3: simulated in parallel processes, written in one fixed order,
 so the content depends on the configuration alone. Every few episodes the dataset is finished and *committed*; whatever
-happens (Ctrl-C, kill -9, a full disk), the next call rolls back to the last commit and goes on. `replay` checks the result."""
+happens (Ctrl-C, kill -9, a full disk), the next call rolls back to the last commit and goes on."""
 
-# %% ../../nbs/24_sim.record.ipynb #d8570b4b
+# %% ../../nbs/24_sim.record.ipynb #10842682
 import contextlib
 import errno
 import functools
@@ -43,7 +42,7 @@ from .metaworld import MetaworldEnvironment, check_tasks, instruction_of, task_t
 from .render import RenderSettings, require_egl
 from .teachers import TeacherEpisode, metaworld_teacher, teach
 
-# %% ../../nbs/24_sim.record.ipynb #b1068c5b
+# %% ../../nbs/24_sim.record.ipynb #be39c420
 @dataclass(frozen=True)
 class CollectConfig:
     "A recording. Everything but `workers` and `commit_every` is part of its identity."
@@ -80,7 +79,7 @@ def provenance_of(config: CollectConfig) -> Provenance:
     return Provenance(config.identity, config.settings.fingerprint, version("mujoco"),
                       config.pixels, config.quality, config.limit)
 
-# %% ../../nbs/24_sim.record.ipynb #332ea0a1
+# %% ../../nbs/24_sim.record.ipynb #2fc59487
 @functools.lru_cache(maxsize=1)
 def _environment(task: str, settings: RenderSettings, limit: int) -> MetaworldEnvironment:
     "This process's environment for a task."
@@ -92,7 +91,7 @@ def simulate(job: tuple[CollectConfig, str, int]) -> TeacherEpisode:
     config, task, seed = job
     return teach(_environment(task, config.settings, config.limit), metaworld_teacher(task), seed)
 
-# %% ../../nbs/24_sim.record.ipynb #ad4cd84c
+# %% ../../nbs/24_sim.record.ipynb #96e06f0d
 def pending(
     config: CollectConfig,
     known: dict[Attempt, bool],  # attempt -> success, from earlier
@@ -112,7 +111,7 @@ def pending(
                             f"within {config.limit} steps; raise the limit or leave the task out.")
     return []
 
-# %% ../../nbs/24_sim.record.ipynb #172a1c91
+# %% ../../nbs/24_sim.record.ipynb #8d70586d
 def dataset_features(config: CollectConfig) -> dict[str, dict]:
     "LeRobot's description of the columns."
     def vector(*names): return {"dtype": "float32", "shape": (len(names),), "names": {"axes": list(names)}}
@@ -136,7 +135,7 @@ def open_writer(root: Path, config: CollectConfig) -> Any:
     what = dict(fps=config.fps, features=dataset_features(config), robot_type="metaworld")
     return LeRobotDataset.create(f"local/{root.name}", **what, **how)
 
-# %% ../../nbs/24_sim.record.ipynb #79956475
+# %% ../../nbs/24_sim.record.ipynb #b479179e
 def write_episode(dataset: Any, episode: TeacherEpisode) -> None:
     "Append one episode to a LeRobotDataset."
     task_id = np.array([task_table()["TASK_NAME_TO_ID"][episode.task]], np.int16)
@@ -145,12 +144,12 @@ def write_episode(dataset: Any, episode: TeacherEpisode) -> None:
                            "observation.environment_state": episode.environment_state[t], "action": episode.action[t],
                            "next.reward": episode.reward[t:t + 1], "next.success": episode.success[t:t + 1],
                            "task_id": task_id, "task": episode.instruction})
-    dataset.save_episode()
+    with quiet(): dataset.save_episode()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    "Silence the encoder's statistics and one progress bar an episode."
+    "Silence the encoder's statistics and one progress bar an episode (LeRobot switches it on again after each)."
     import av
     import datasets
     bars = not datasets.are_progress_bars_disabled()
@@ -160,7 +159,7 @@ def quiet() -> Iterator[None]:
     finally:
         if bars: datasets.enable_progress_bars()
 
-# %% ../../nbs/24_sim.record.ipynb #34e8131c
+# %% ../../nbs/24_sim.record.ipynb #f1462338
 FRAMES = 90          # of a typical episode
 
 
@@ -177,7 +176,7 @@ def check_room(root: Path, config: CollectConfig, missing: int) -> None:
                         f"about {need/1e6:.0f} MB. Free {(need - free_bytes(root))/1e6:.0f} MB, or record elsewhere; "
                         "nothing was written.")
 
-# %% ../../nbs/24_sim.record.ipynb #bc4ba275
+# %% ../../nbs/24_sim.record.ipynb #ef659d4c
 def full_disk(root: Path, config: CollectConfig, kept: int) -> UserError:
     "The sentence for somebody whose disk filled up."
     total = len(config.tasks)*config.episodes_per_task
@@ -185,7 +184,7 @@ def full_disk(root: Path, config: CollectConfig, kept: int) -> UserError:
     return UserError(f"The disk of {root} is full. {kept} of {total} episodes are recorded and readable. "
                      f"Free about {max(1, round(need/1e6))} MB and run the same command again: it continues where it stopped.")
 
-# %% ../../nbs/24_sim.record.ipynb #bd89ffea
+# %% ../../nbs/24_sim.record.ipynb #ce9380ea
 class NoRoom(OSError):
     "The disk was found full before anything of the next episode was written."
 
@@ -217,10 +216,11 @@ def add_attempt(session: Session, episode: TeacherEpisode) -> None:
     write_episode(session.dataset, episode)
     session.fresh.append((episode.task, episode.init_seed, len(episode.action)))
 
-# %% ../../nbs/24_sim.record.ipynb #bd272be6
+# %% ../../nbs/24_sim.record.ipynb #db7a4d83
 def commit_session(session: Session) -> None:
     "Finish the open files and commit them."
-    if session.dataset is not None: session.dataset.finalize()
+    if session.dataset is not None:
+        with quiet(): session.dataset.finalize()
     episodes = (*session.provenance.episodes, *session.fresh)
     session.provenance = replace(session.provenance, episodes=episodes)
     commit(session.root, session.provenance)
@@ -238,7 +238,7 @@ def abandon_session(session: Session) -> None:
     session.dataset, session.fresh = None, []
     session.provenance = roll_back(session.root)
 
-# %% ../../nbs/24_sim.record.ipynb #d215a039
+# %% ../../nbs/24_sim.record.ipynb #5caecc20
 def compare_identity(root: Path, there: dict[str, Any], config: CollectConfig) -> None:
     "`UserError` naming the first difference when the folder holds another recording."
     for key, value in config.identity.items():
@@ -259,7 +259,7 @@ def take_up(root: Path, config: CollectConfig) -> Provenance:
     commit(root, provenance_of(config))
     return provenance_of(config)
 
-# %% ../../nbs/24_sim.record.ipynb #9e46bc68
+# %% ../../nbs/24_sim.record.ipynb #d881f5c0
 def in_order(function: Callable, jobs: Sequence, workers: int, desc: str) -> Iterator:
     "Results in job order: in this process for one worker, in parallel processes for more."
     if workers > 1: return parallel_map(function, jobs, workers, desc)
@@ -279,7 +279,7 @@ def record_rounds(session: Session) -> None:
     session.provenance = replace(session.provenance, complete=True)
     commit_session(session)
 
-# %% ../../nbs/24_sim.record.ipynb #09c8772d
+# %% ../../nbs/24_sim.record.ipynb #fe0b9bf6
 def stop_recording(session: Session, error: BaseException) -> BaseException:
     "Leave a readable dataset behind; returns what to raise."
     full = is_full(error, session.root)
@@ -290,7 +290,7 @@ def stop_recording(session: Session, error: BaseException) -> BaseException:
     else: abandon_session(session)
     return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else error
 
-# %% ../../nbs/24_sim.record.ipynb #63f66f1d
+# %% ../../nbs/24_sim.record.ipynb #1706bc8f
 def collect(
     root: str | Path,  # the dataset's folder; made if absent
     config: CollectConfig,
@@ -303,43 +303,9 @@ def collect(
     if done.complete and not (work_folder(root)/"journal.json").is_file(): return root
     require_egl()
     check_room(root, config, len(config.tasks)*config.episodes_per_task - len(done.episodes))
-    with workplace(root) as work, quiet():
+    with workplace(root) as work:
         session = Session(root, config, take_up(root, config))
         try: record_rounds(session)
         except BaseException as error: raise stop_recording(session, error) from error
         (work/"journal.json").unlink()
     return root
-
-# %% ../../nbs/24_sim.record.ipynb #0b6e97fa
-@dataclass(frozen=True)
-class ReplayRow:
-    "What became of one episode's actions in a fresh simulator."
-    episode: int
-    task: str
-    success: bool
-    max_state_error: float  # largest difference to a recorded state, any dimension (metres; gripper 0..1)
-
-
-def replay_one(job: tuple[int, str, int, np.ndarray, np.ndarray]) -> ReplayRow:
-    "Replay (episode, task, init_seed, states, actions) without drawing."
-    episode, task, seed, states, actions = job
-    env = _environment(task, RenderSettings(), 500)
-    env.reset(seed)
-    error, success = 0., False
-    for state, action in zip(states, actions, strict=True):
-        error = max(error, float(np.abs(env.state - state).max()))
-        success = env.step(action).success
-    return ReplayRow(episode, task, success, error)
-
-
-def replay(
-    root: str | Path,
-    episodes: Sequence[int] | None = None,  # all by default
-    workers: int = 2,
-) -> list[ReplayRow]:
-    "Push recorded actions into fresh environments. `UserError` for a dataset without provenance."
-    starts, table = read_provenance(root).episodes, read_episodes(root)
-    chosen = range(table.n_episodes) if episodes is None else episodes
-    rows = [slice(table.start[e], table.start[e] + table.length[e]) for e in chosen]
-    jobs = [(e, *starts[e][:2], table.state[r], table.action[r]) for e, r in zip(chosen, rows, strict=True)]
-    return list(in_order(replay_one, jobs, workers, "replay demonstrations"))
