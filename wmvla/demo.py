@@ -8,14 +8,14 @@ __all__ = ['STAGES', 'RunLayout', 'Demo', 'record_stage', 'train_frames', 'fit_e
            'closed_loop_differences', 'intervene_stage', 'all_gates', 'judge_stage', 'report_stage', 'settings_of',
            'default_run_id', 'run_stage', 'run_demo', 'summary', 'arm_line']
 
-# %% ../nbs/98a_demo.ipynb #527b91d3
+# %% ../nbs/98a_demo.ipynb #6b925218
 """The pipeline from simulator to verdict as a row of stages.
 
 Each stage calls the same library functions that the notebooks and the command line call, leaves whole files in the run
 folder and is marked when they are there. A run that was interrupted continues after its last finished stage.
 """
 
-# %% ../nbs/98a_demo.ipynb #6ab74318
+# %% ../nbs/98a_demo.ipynb #b9178006
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,7 +42,6 @@ from .evaluate.preflight import dataset_gates, encoder_gates, look_normaliser, t
 from .evaluate.rollout import DONATED, save_donors
 from .evaluate.statistics import SuccessRow, success_table
 from .evaluate.verdict import claim, claim_card, gather_evidence
-from .grid import run_notebook, to_html
 from .policies.trunk import load_policy
 from .runs import Run, create_run, finish_run, mark_stage
 from .sim.metaworld import check_tasks
@@ -54,7 +53,7 @@ from .train.loop import read_report, torch_threads, train_policy
 from .train.recipes import ARMS, DemoPreset, train_jobs
 from .view.video import encode_mp4, pick_episodes, video_name
 
-# %% ../nbs/98a_demo.ipynb #f4a18cb2
+# %% ../nbs/98a_demo.ipynb #460bc408
 @dataclass(frozen=True)
 class RunLayout:
     "The places inside a run folder; nothing is created by asking."
@@ -71,7 +70,7 @@ class RunLayout:
     def arm(self, arm: str, seed: int) -> Path: "One training of one arm."; return self.path/"arms"/arm/f"s{seed}"
     def checkpoint(self, arm: str, seed: int) -> Path: "Its last weights."; return self.arm(arm, seed)/"checkpoints"/"last"
 
-# %% ../nbs/98a_demo.ipynb #f984c618
+# %% ../nbs/98a_demo.ipynb #67628c14
 @dataclass(frozen=True)
 class Demo:
     "What every stage needs to know."
@@ -92,7 +91,7 @@ def record_stage(demo: Demo) -> None:
     write_json(at.path/"replay.json", replay(at.dataset, workers=p.workers))
     save_split(make_split(read_episodes(at.dataset), p.validation_fraction, p.seed), at.split)
 
-# %% ../nbs/98a_demo.ipynb #a232a75a
+# %% ../nbs/98a_demo.ipynb #3cfe99f4
 def train_frames(table: EpisodeTable, episodes: Sequence[int]) -> UInt8[Tensor, "t h w 3"]:
     "All frames of some episodes, each decoded once."
     decoded = [decode_episode(table, e) for e in progress(episodes, desc="decode train episodes", unit="episode")]
@@ -114,7 +113,7 @@ def encode_stage(demo: Demo) -> None:
     if not (at.encoder/"report.json").exists(): fit_encoder(table, load_split(at.split, table), p.encoder, at.encoder, p.seed)
     build_store(table, load_encoder(at.encoder), at.cache)
 
-# %% ../nbs/98a_demo.ipynb #cedd935d
+# %% ../nbs/98a_demo.ipynb #1c994dbd
 def open_latents(demo: Demo) -> LatentStore:
     "The latents of this run's dataset by this run's encoder."
     at = demo.layout
@@ -128,7 +127,7 @@ def train_stage(demo: Demo) -> None:
     jobs = list(train_jobs(demo.preset, at.dataset, open_latents(demo).root, at.split, at.path))
     for _ in parallel_map(train_policy, jobs, demo.preset.workers, desc="train the arms"): pass
 
-# %% ../nbs/98a_demo.ipynb #362dc376
+# %% ../nbs/98a_demo.ipynb #32df689a
 def eval_config(demo: Demo) -> EvalConfig:
     "Rollout settings: exactly those of the recording."
     p = demo.preset
@@ -155,7 +154,7 @@ def evaluate_stage(demo: Demo) -> None:
     shown = [replace(r, video=filmed.get((r.arm, r.train_seed, r.triple), "")) for r in records]
     write_parquet(shown, at.path/"episodes.parquet")
 
-# %% ../nbs/98a_demo.ipynb #a04e436a
+# %% ../nbs/98a_demo.ipynb #f65d36bb
 def offline_ratios(demo: Demo) -> list[RatioRow]:
     "Ratios of F's action error under every corruption on validation frames; stores each policy's donor bank on the way."
     at, p = demo.layout, demo.preset
@@ -187,7 +186,7 @@ def intervene_stage(demo: Demo) -> None:
     offline = offline_ratios(demo)  # first: it makes the donor banks
     write_json(demo.layout.path/"interventions.json", {"offline": offline, "closed_loop": closed_loop_differences(demo)})
 
-# %% ../nbs/98a_demo.ipynb #ee131054
+# %% ../nbs/98a_demo.ipynb #7466eef8
 def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
     "Every gate that this run has files for."
     at, p = demo.layout, demo.preset
@@ -219,9 +218,11 @@ def judge_stage(demo: Demo) -> list[GateResult]:
     (at.path/"claim.md").write_text(claim_card(verdict, evidence), encoding="utf-8")
     return gates
 
-# %% ../nbs/98a_demo.ipynb #3925d385
+# %% ../nbs/98a_demo.ipynb #901929a6
 def report_stage(demo: Demo) -> None:
     "Execute the report notebook on this run, and write `report.html`."
+    from wmvla.grid import run_notebook, to_html  # here: papermill and nbconvert cost seconds that a finished run need not pay
+
     path = demo.layout.path
     run_notebook("report", {"run_dir": str(path.resolve())}, path/"notebook.ipynb", title=f"wmvla: {path.name}")
     to_html(path/"notebook.ipynb", path/"report.html")
@@ -231,7 +232,7 @@ STAGES: dict[str, Callable[[Demo], list[GateResult] | None]] = {
     "record": record_stage, "encode": encode_stage, "train": train_stage, "evaluate": evaluate_stage,
     "intervene": intervene_stage, "judge": judge_stage, "report": report_stage}
 
-# %% ../nbs/98a_demo.ipynb #8f537f35
+# %% ../nbs/98a_demo.ipynb #dac77a02
 def settings_of(preset: DemoPreset) -> dict:
     "What determines the results of a run: the preset without the number of processes."
     return {k: v for k, v in plain(preset).items() if k != "workers"}
@@ -241,7 +242,7 @@ def default_run_id(preset: DemoPreset) -> str:
     "`demo-tiny-1a2b3c4d`: equal presets, equal ids."
     return f"demo-{preset.name}-{fingerprint(settings_of(preset))[:8]}"
 
-# %% ../nbs/98a_demo.ipynb #94ea65d7
+# %% ../nbs/98a_demo.ipynb #7b029c8a
 def run_stage(run: Run, demo: Demo, name: str) -> None:
     "Do one stage and mark it."
     print(f"[{list(STAGES).index(name) + 1}/{len(STAGES)}] {name}", file=sys.stderr)
@@ -274,7 +275,7 @@ def run_demo(
     if len(run.stages) == len(STAGES) and run.record.status != "done": finish_run(run)
     return run
 
-# %% ../nbs/98a_demo.ipynb #69e70c15
+# %% ../nbs/98a_demo.ipynb #4cf53d6e
 def summary(run: Run) -> str:
     "The table of arms, the verdict and the path of the report."
     records = read_parquet(run.path/"episodes.parquet")
