@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['blind_environment', 'ReplayRow', 'replay_one', 'replay']
 
-# %% ../../nbs/25_sim.replay.ipynb #8b6beb58
+# %% ../../nbs/25_sim.replay.ipynb #5c9d003f
 """The test of a recording that needs no trust.
 
 A dataset whose own actions do not reproduce its success cannot teach anybody: actions stored before clipping, shifted by a
 step, or started from another initial state all show here, and nowhere in a loss.
 """
 
-# %% ../../nbs/25_sim.replay.ipynb #e9ce43cb
+# %% ../../nbs/25_sim.replay.ipynb #36a2a400
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .journal import read_provenance
 from .metaworld import MAX_STEPS, MetaworldEnvironment
 from .record import in_order
 
-# %% ../../nbs/25_sim.replay.ipynb #2b32ab30
+# %% ../../nbs/25_sim.replay.ipynb #3aeb23af
 @functools.lru_cache(maxsize=1)
 def blind_environment(task: str) -> MetaworldEnvironment:
     "This process's simulator for a task; it never draws."
@@ -52,7 +52,7 @@ def replay_one(job: tuple[int, str, int, np.ndarray, np.ndarray]) -> ReplayRow:
         success = env.step(action).success
     return ReplayRow(episode, task, success, error)
 
-# %% ../../nbs/25_sim.replay.ipynb #ece51b2d
+# %% ../../nbs/25_sim.replay.ipynb #59052fe6
 def replay(
     root: str | Path,
     episodes: Sequence[int] | None = None,  # all by default
