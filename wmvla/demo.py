@@ -8,14 +8,14 @@ __all__ = ['STAGES', 'RunLayout', 'Demo', 'record_stage', 'train_frames', 'fit_e
            'closed_loop_differences', 'intervene_stage', 'all_gates', 'judge_stage', 'report_stage', 'settings_of',
            'default_run_id', 'run_stage', 'run_demo', 'summary', 'arm_line']
 
-# %% ../nbs/98a_demo.ipynb #6b925218
+# %% ../nbs/98a_demo.ipynb #ddbdae7f
 """The pipeline from simulator to verdict as a row of stages.
 
 Each stage calls the same library functions that the notebooks and the command line call, leaves whole files in the run
 folder and is marked when they are there. A run that was interrupted continues after its last finished stage.
 """
 
-# %% ../nbs/98a_demo.ipynb #b9178006
+# %% ../nbs/98a_demo.ipynb #6ae5e3d9
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ from .data.splits import Split, load_split, make_split, save_split
 from .encoders.cache import LatentStore, build_store, open_store, store_path
 from .encoders.small import SmallEncoderConfig, load_encoder, save_encoder, train_small_encoder
 from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples, read_parquet, write_parquet
-from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, check_replay, run_gates
+from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, run_gates
 from .evaluate.interventions import ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline
 from .evaluate.offline import build_donors, make_plan
 from .evaluate.preflight import dataset_gates, encoder_gates, look_normaliser, training_gates
@@ -53,7 +53,7 @@ from .train.loop import read_report, torch_threads, train_policy
 from .train.recipes import ARMS, DemoPreset, train_jobs
 from .view.video import encode_mp4, pick_episodes, video_name
 
-# %% ../nbs/98a_demo.ipynb #460bc408
+# %% ../nbs/98a_demo.ipynb #8a829c36
 @dataclass(frozen=True)
 class RunLayout:
     "The places inside a run folder; nothing is created by asking."
@@ -70,7 +70,7 @@ class RunLayout:
     def arm(self, arm: str, seed: int) -> Path: "One training of one arm."; return self.path/"arms"/arm/f"s{seed}"
     def checkpoint(self, arm: str, seed: int) -> Path: "Its last weights."; return self.arm(arm, seed)/"checkpoints"/"last"
 
-# %% ../nbs/98a_demo.ipynb #67628c14
+# %% ../nbs/98a_demo.ipynb #14794ab2
 @dataclass(frozen=True)
 class Demo:
     "What every stage needs to know."
@@ -91,7 +91,7 @@ def record_stage(demo: Demo) -> None:
     write_json(at.path/"replay.json", replay(at.dataset, workers=p.workers))
     save_split(make_split(read_episodes(at.dataset), p.validation_fraction, p.seed), at.split)
 
-# %% ../nbs/98a_demo.ipynb #3cfe99f4
+# %% ../nbs/98a_demo.ipynb #b51fcfbc
 def train_frames(table: EpisodeTable, episodes: Sequence[int]) -> UInt8[Tensor, "t h w 3"]:
     "All frames of some episodes, each decoded once."
     decoded = [decode_episode(table, e) for e in progress(episodes, desc="decode train episodes", unit="episode")]
@@ -113,7 +113,7 @@ def encode_stage(demo: Demo) -> None:
     if not (at.encoder/"report.json").exists(): fit_encoder(table, load_split(at.split, table), p.encoder, at.encoder, p.seed)
     build_store(table, load_encoder(at.encoder), at.cache)
 
-# %% ../nbs/98a_demo.ipynb #1c994dbd
+# %% ../nbs/98a_demo.ipynb #ba83b49e
 def open_latents(demo: Demo) -> LatentStore:
     "The latents of this run's dataset by this run's encoder."
     at = demo.layout
@@ -127,7 +127,7 @@ def train_stage(demo: Demo) -> None:
     jobs = list(train_jobs(demo.preset, at.dataset, open_latents(demo).root, at.split, at.path))
     for _ in parallel_map(train_policy, jobs, demo.preset.workers, desc="train the arms"): pass
 
-# %% ../nbs/98a_demo.ipynb #32df689a
+# %% ../nbs/98a_demo.ipynb #b9868d0a
 def eval_config(demo: Demo) -> EvalConfig:
     "Rollout settings: exactly those of the recording."
     p = demo.preset
@@ -154,7 +154,7 @@ def evaluate_stage(demo: Demo) -> None:
     shown = [replace(r, video=filmed.get((r.arm, r.train_seed, r.triple), "")) for r in records]
     write_parquet(shown, at.path/"episodes.parquet")
 
-# %% ../nbs/98a_demo.ipynb #f65d36bb
+# %% ../nbs/98a_demo.ipynb #c9da21e0
 def offline_ratios(demo: Demo) -> list[RatioRow]:
     "Ratios of F's action error under every corruption on validation frames; stores each policy's donor bank on the way."
     at, p = demo.layout, demo.preset
@@ -186,7 +186,7 @@ def intervene_stage(demo: Demo) -> None:
     offline = offline_ratios(demo)  # first: it makes the donor banks
     write_json(demo.layout.path/"interventions.json", {"offline": offline, "closed_loop": closed_loop_differences(demo)})
 
-# %% ../nbs/98a_demo.ipynb #7466eef8
+# %% ../nbs/98a_demo.ipynb #58149105
 def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
     "Every gate that this run has files for."
     at, p = demo.layout, demo.preset
@@ -195,9 +195,9 @@ def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
     reports = {f"{arm} s{seed}": read_report(at.arm(arm, seed)) for arm, seed in demo.trainings}
     wins = [r.success for r in records if r.arm == "A"]
     rank = read_json(at.encoder/"report.json")["effective_rank"]
+    replayed = [ReplayRow(**row) for row in read_json(at.path/"replay.json")]
     return [
-        *dataset_gates(at.dataset, RenderSettings(p.pixels, p.quality)),
-        partial(check_replay, [ReplayRow(**row) for row in read_json(at.path/"replay.json")]),
+        *dataset_gates(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
         *encoder_gates(table, open_latents(demo), load_encoder(at.encoder), rank),
         *training_gates(reports, split),
         partial(look_normaliser, at.checkpoint("A", p.train_seeds[0]), table, split),
@@ -218,7 +218,7 @@ def judge_stage(demo: Demo) -> list[GateResult]:
     (at.path/"claim.md").write_text(claim_card(verdict, evidence), encoding="utf-8")
     return gates
 
-# %% ../nbs/98a_demo.ipynb #901929a6
+# %% ../nbs/98a_demo.ipynb #ffe13563
 def report_stage(demo: Demo) -> None:
     "Execute the report notebook on this run, and write `report.html`."
     from wmvla.grid import run_notebook, to_html  # here: papermill and nbconvert cost seconds that a finished run need not pay
@@ -232,7 +232,7 @@ STAGES: dict[str, Callable[[Demo], list[GateResult] | None]] = {
     "record": record_stage, "encode": encode_stage, "train": train_stage, "evaluate": evaluate_stage,
     "intervene": intervene_stage, "judge": judge_stage, "report": report_stage}
 
-# %% ../nbs/98a_demo.ipynb #dac77a02
+# %% ../nbs/98a_demo.ipynb #dea5bdb5
 def settings_of(preset: DemoPreset) -> dict:
     "What determines the results of a run: the preset without the number of processes."
     return {k: v for k, v in plain(preset).items() if k != "workers"}
@@ -242,7 +242,7 @@ def default_run_id(preset: DemoPreset) -> str:
     "`demo-tiny-1a2b3c4d`: equal presets, equal ids."
     return f"demo-{preset.name}-{fingerprint(settings_of(preset))[:8]}"
 
-# %% ../nbs/98a_demo.ipynb #7b029c8a
+# %% ../nbs/98a_demo.ipynb #dc130756
 def run_stage(run: Run, demo: Demo, name: str) -> None:
     "Do one stage and mark it."
     print(f"[{list(STAGES).index(name) + 1}/{len(STAGES)}] {name}", file=sys.stderr)
@@ -275,7 +275,7 @@ def run_demo(
     if len(run.stages) == len(STAGES) and run.record.status != "done": finish_run(run)
     return run
 
-# %% ../nbs/98a_demo.ipynb #4cf53d6e
+# %% ../nbs/98a_demo.ipynb #9bb7dd6c
 def summary(run: Run) -> str:
     "The table of arms, the verdict and the path of the report."
     records = read_parquet(run.path/"episodes.parquet")

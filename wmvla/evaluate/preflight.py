@@ -7,12 +7,12 @@ __all__ = ['first_of_each', 'first_pictures', 'look_orientation', 'look_first_fr
            'look_replay', 'rendering_of', 'rendering_now', 'dataset_gates', 'look_latents', 'encoder_gates',
            'moved_groups', 'look_moved', 'look_losses', 'look_normaliser', 'training_gates']
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #d96d5fa2
+# %% ../../nbs/86_evaluate.preflight.ipynb #c54666f3
 """`evaluate.gates` holds pure checks; this room opens what they look at. A list of gates is a list of functions without
 arguments: the simulator is started, the video decoded and the cache read only when a gate's turn comes, and whatever goes wrong
 there is that gate's failure and nobody else's."""
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #bd699c19
+# %% ../../nbs/86_evaluate.preflight.ipynb #3ff6183d
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -46,12 +46,12 @@ from wmvla.evaluate.gates import (
 from ..policies.trunk import load_policy
 from ..sim.metaworld import MetaworldEnvironment, instruction_of
 from ..sim.record import Provenance, read_provenance
-from ..sim.replay import replay
+from ..sim.replay import ReplayRow, replay
 from ..sim.render import RenderSettings
 from ..train.evidence import MovedRow
 from ..train.loop import TrainReport
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #b4b9d725
+# %% ../../nbs/86_evaluate.preflight.ipynb #1f03f0b9
 def first_of_each(provenance: Provenance) -> dict[str, int]:
     "The first recorded episode of every task."
     episodes = {}
@@ -59,7 +59,7 @@ def first_of_each(provenance: Provenance) -> dict[str, int]:
         episodes.setdefault(task, number)
     return episodes
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #19b8e33b
+# %% ../../nbs/86_evaluate.preflight.ipynb #a14ba491
 def first_pictures(
     table: EpisodeTable, provenance: Provenance, settings: RenderSettings
 ) -> tuple[UInt8[np.ndarray, "e h w 3"], UInt8[np.ndarray, "e h w 3"]]:
@@ -73,7 +73,7 @@ def first_pictures(
         environment.close()
     return np.stack(recorded), np.stack(fresh)
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #a3120de1
+# %% ../../nbs/86_evaluate.preflight.ipynb #1a5222fe
 def look_orientation(table: EpisodeTable, provenance: Provenance, settings: RenderSettings) -> GateResult:
     "`check_orientation` for every task; the first failing result, or the last."
     results = [check_orientation(*pair) for pair in zip(*first_pictures(table, provenance, settings), strict=True)]
@@ -107,7 +107,7 @@ def look_replay(dataset: Path, provenance: Provenance) -> GateResult:
     "`check_replay` on an episode of every task, in this process."
     return check_replay(replay(dataset, sorted(first_of_each(provenance).values()), workers=1))
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #38a2fb2c
+# %% ../../nbs/86_evaluate.preflight.ipynb #3e7d4376
 def rendering_of(provenance: Provenance) -> dict[str, object]:
     "What `check_rendering` compares, as the dataset was recorded."
     return {k: getattr(provenance, k) for k in ("mujoco", "pixels", "quality", "fingerprint")}
@@ -118,10 +118,11 @@ def rendering_now(settings: RenderSettings) -> dict[str, object]:
     fixed = {"mujoco": version("mujoco"), "fingerprint": settings.fingerprint}
     return {**fixed, "pixels": settings.pixels, "quality": settings.quality}
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #ecd37ace
+# %% ../../nbs/86_evaluate.preflight.ipynb #c5b0bb15
 def dataset_gates(
     dataset: Path,  # recorded by `collect`
     settings: RenderSettings,  # how the rollout will render
+    replayed: Sequence[ReplayRow] | None = None,  # of a replay that was made already; None: replay an episode of every task
 ) -> list[Callable[[], GateResult]]:
     "The gates of a dataset against the simulator; `UserError` for a folder without a dataset or its provenance."
     table, provenance = read_episodes(dataset), read_provenance(dataset)
@@ -135,10 +136,10 @@ def dataset_gates(
         partial(check_actions, table.action),
         partial(look_gripper, tasks[0]),
         partial(look_resets, tasks[0]),
-        partial(look_replay, dataset, provenance),
+        partial(look_replay, dataset, provenance) if replayed is None else partial(check_replay, replayed),
     ]
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #f99bf17c
+# %% ../../nbs/86_evaluate.preflight.ipynb #b0c1f508
 def look_latents(table: EpisodeTable, store, encoder, episode: int = 0, frames: int = 8) -> GateResult:
     "`check_latents` on some frames of an episode, decoded and encoded now."
     images = torch.from_numpy(decode_episode(table, episode)[:frames].copy())
@@ -155,7 +156,7 @@ def encoder_gates(
     "The gates of an encoder and its cache."
     return [partial(look_latents, table, store, encoder), partial(check_collapse, effective_rank)]
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #0effe0ed
+# %% ../../nbs/86_evaluate.preflight.ipynb #a8b8e802
 def moved_groups(rows: Sequence[MovedRow]) -> tuple[dict[str, float], dict[str, bool]]:
     "(change, trainable) for `check_moved`; a tensor that stood still in a group that moved counts as a group of its own."
     change = {r.group: r.change for r in rows}
@@ -163,7 +164,7 @@ def moved_groups(rows: Sequence[MovedRow]) -> tuple[dict[str, float], dict[str, 
     still = {f"{r.group}: {name}": r.trainable for r in rows for name in r.still}
     return change | dict.fromkeys(still, 0.0), trainable | still
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #cd2340e4
+# %% ../../nbs/86_evaluate.preflight.ipynb #98de2588
 def look_moved(reports: Mapping[str, TrainReport]) -> GateResult:
     "`check_moved` for every training; the first failing result, or the last."
     results = {name: check_moved(*moved_groups(r.moved)) for name, r in reports.items()}
@@ -183,7 +184,7 @@ def look_normaliser(folder: Path, table: EpisodeTable, split: Split) -> GateResu
     frames = np.isin(table.episode_of_frame, split.train)
     return check_normalisation(load_policy(folder).actions, torch.from_numpy(table.action[frames]))
 
-# %% ../../nbs/86_evaluate.preflight.ipynb #e0d23fda
+# %% ../../nbs/86_evaluate.preflight.ipynb #f2692b4f
 def training_gates(
     reports: Mapping[str, TrainReport],  # `F s1` -> report
     split: Split,  # the one everything must have been fitted on

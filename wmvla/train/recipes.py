@@ -6,14 +6,14 @@
 __all__ = ['ARMS', 'DEMO', 'TINY', 'PRESETS', 'DemoPreset', 'check_counts', 'check_sizes', 'changed', 'preset', 'train_jobs',
            'arm_folder']
 
-# %% ../../nbs/72_train.recipes.ipynb #7e6d624a
+# %% ../../nbs/72_train.recipes.ipynb #e8602ffd
 """Presets are Python values.
 
 `demo` is the main job (four tasks, four arms, two training seeds, within ten minutes on two cores), `tiny` shrinks every
 size and runs the same stages in seconds. A run is a preset, overrides and a seed.
 """
 
-# %% ../../nbs/72_train.recipes.ipynb #5b3b3e2a
+# %% ../../nbs/72_train.recipes.ipynb #0bb92ff6
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from ..fusion.memory import check_source
 from ..policies.trunk import ARM_MEMORY, PolicyConfig
 from .loop import TrainConfig, TrainJob
 
-# %% ../../nbs/72_train.recipes.ipynb #7903396a
+# %% ../../nbs/72_train.recipes.ipynb #655bda87
 ARMS = tuple(ARM_MEMORY)
 
-# %% ../../nbs/72_train.recipes.ipynb #e6cfca74
+# %% ../../nbs/72_train.recipes.ipynb #570e7f4b
 @dataclass(frozen=True)
 class DemoPreset:
     "All settings of one demo run."
@@ -43,7 +43,7 @@ class DemoPreset:
     limit: int = 150  # environment steps an episode; experts need 40 to 90
     validation_fraction: float = 0.15  # of each task's episodes
     train_seeds: tuple[int, ...] = (0, 1)  # a claim must hold in both
-    init_per_task: int = 16  # initial states an evaluation visits, the same for all arms
+    init_per_task: int = 12  # initial states an evaluation visits, the same for all arms
     execute: int = 8  # actions executed of each chunk before the next look
     interventions: tuple[str, ...] = ("zero", "random", "shuffle")  # corrupted memories, offline and closed loop
     intervention_init_per_task: int = 6  # initial states of the closed-loop interventions: they ask less, so they get less
@@ -59,7 +59,7 @@ class DemoPreset:
         "The policy of an arm."
         return replace(self.policy, arm=name)
 
-# %% ../../nbs/72_train.recipes.ipynb #41029b4f
+# %% ../../nbs/72_train.recipes.ipynb #283d81ef
 def check_counts(p: DemoPreset) -> None:
     "`UserError` where a count is too small for a stage to make sense."
     least = dict.fromkeys(("limit", "init_per_task", "execute", "intervention_init_per_task", "workers"), 1)
@@ -69,7 +69,7 @@ def check_counts(p: DemoPreset) -> None:
     if len({*p.tasks}) < len(p.tasks) or len({*p.train_seeds}) < len(p.train_seeds):
         raise UserError(f"Preset {p.name}: a task or a training seed is listed twice; list each once.")
 
-# %% ../../nbs/72_train.recipes.ipynb #3d3b8bb1
+# %% ../../nbs/72_train.recipes.ipynb #8ae4386c
 def check_sizes(p: DemoPreset) -> None:
     "`UserError` where two stages disagree on a size."
     latent = p.encoder.side**2 * p.encoder.width
@@ -84,10 +84,10 @@ def check_sizes(p: DemoPreset) -> None:
         raise UserError(f"Preset {p.name}: interventions visit {p.intervention_init_per_task} initial states a task, "
                         f"the evaluation only {p.init_per_task}; lower the first.")
 
-# %% ../../nbs/72_train.recipes.ipynb #9fafe9ca
+# %% ../../nbs/72_train.recipes.ipynb #4d050704
 DEMO = DemoPreset(
     "demo", ("plate-slide-v3", "sweep-into-v3", "push-v3", "lever-pull-v3"),  # none hopeless, none solved: room to see
-    SmallEncoderConfig(width=32), PolicyConfig(latent=512, layers=1), TrainConfig())
+    SmallEncoderConfig(width=32, steps=600), PolicyConfig(latent=512, layers=1), TrainConfig(steps=1700))
 TINY = DemoPreset(
     "tiny", ("button-press-topdown-v3", "drawer-open-v3"),
     SmallEncoderConfig(pixels=32, side=2, width=16, steps=25, batch=16),
@@ -95,7 +95,7 @@ TINY = DemoPreset(
     episodes_per_task=3, pixels=32, limit=40, init_per_task=2, intervention_init_per_task=1)
 PRESETS = {p.name: p for p in (DEMO, TINY)}
 
-# %% ../../nbs/72_train.recipes.ipynb #39a08707
+# %% ../../nbs/72_train.recipes.ipynb #90747615
 def changed(value: Any, changes: dict[str, Any], where: str) -> Any:
     "A frozen config with `changes`; dicts go into nested configs. `UserError` for a field it does not have."
     known = {f.name for f in fields(value)}
@@ -105,7 +105,7 @@ def changed(value: Any, changes: dict[str, Any], where: str) -> Any:
     nested = [k for k, v in changes.items() if isinstance(v, dict) and is_dataclass(getattr(value, k))]
     return replace(value, **changes | {k: changed(getattr(value, k), changes[k], f"{where}.{k}") for k in nested})
 
-# %% ../../nbs/72_train.recipes.ipynb #f9f7ab1b
+# %% ../../nbs/72_train.recipes.ipynb #dd5ae53c
 def preset(
     name: str,  # key of `PRESETS`
     **overrides: Any,  # fields of `DemoPreset`; dicts for encoder, policy, train
@@ -115,7 +115,7 @@ def preset(
         raise UserError(f"Preset {name!r} does not exist; choose one of {', '.join(PRESETS)}.{near(name, PRESETS)}")
     return changed(PRESETS[name], overrides, f"preset {name}")
 
-# %% ../../nbs/72_train.recipes.ipynb #06440ef4
+# %% ../../nbs/72_train.recipes.ipynb #d24ed2c0
 def train_jobs(
     p: DemoPreset,
     dataset: Path,  # LeRobotDataset
