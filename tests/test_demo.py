@@ -200,6 +200,33 @@ def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     assert "ffffffffffff" in said and "wmvla encode" in said and not (tmp_path / "F").exists()
 
 
+def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
+    run = done[1]
+    store = next((run / "cache").glob("*/*"))
+    shutil.copytree(store, tmp_path / "store")
+    write_json(tmp_path / "store" / "meta.json", read_json(store / "meta.json") | {"fingerprint": "0" * 16})
+    made = ["--store", tmp_path / "store", "--checkpoint", run / "arms" / "F" / "s0" / "checkpoints" / "last"]
+    said = refused(capsys, "intervene", run / "dataset", *made)
+    assert store.name in said and "0" * 16 in said
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    command = [*DEMO, "--runs", tmp_path, "--run-id", "stopped", "--until", "record"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "stopped" / ".dataset.recording" / "journal.json"
+    deadline = time.time() + 60
+    while not journal.exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1].strip().splitlines()[-1]
+    assert process.returncode == 130 and said.startswith("wmvla: interrupted"), said
+    assert open_run(tmp_path / "stopped").status == "failed"
+    again = finish(command)
+    assert again.returncode == 0 and "stopped after stage record" in again.stdout, again.stderr
+    assert (tmp_path / "stopped" / "dataset" / "meta" / "info.json").exists() and not journal.exists()
+
+
 def test_without_egl_the_packages_are_named(tmp_path):
     hidden = os.environ | {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": str(tmp_path / "none.json")}
     end = finish([*DEMO, "--runs", tmp_path / "runs"], env=hidden)

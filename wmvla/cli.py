@@ -6,13 +6,13 @@
 __all__ = ['demo_flags', 'demo', 'run_flags', 'run_command', 'compare_flags', 'compare', 'runs_flags', 'runs_command', 'usage',
            'dispatch', 'main', 'complain']
 
-# %% ../nbs/99_cli.ipynb #4be2b46e
+# %% ../nbs/99_cli.ipynb #514faefa
 """The `wmvla` command.
 
 Each command is one library function plus its configuration dataclass. Bad input ends with one sentence and exit code 2.
 """
 
-# %% ../nbs/99_cli.ipynb #72c65b00
+# %% ../nbs/99_cli.ipynb #4df4dd9e
 import argparse
 import errno
 import sys
@@ -24,7 +24,7 @@ import wmvla.commands.policies  # registers train, eval, intervene
 from .commands.flags import COMMANDS, command
 from .core import UserError, near
 
-# %% ../nbs/99_cli.ipynb #9b6ef10c
+# %% ../nbs/99_cli.ipynb #788220aa
 def demo_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla demo`."
     parser.add_argument("--preset", default="demo", help="demo (minutes) or tiny (every stage in seconds) (default: demo)")
@@ -45,7 +45,7 @@ def demo(args: argparse.Namespace) -> None:
     if run.status == "done": print(summary(run))
     else: print(f"stopped after stage {args.until} as asked; the run lies at {run.path}")
 
-# %% ../nbs/99_cli.ipynb #03ec311b
+# %% ../nbs/99_cli.ipynb #0150ebfd
 def run_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla run`."
     parser.add_argument("experiment", nargs="?", default="", help="name in nbs/experiments, or a notebook; without it: list them")
@@ -66,10 +66,10 @@ def run_command(args: argparse.Namespace) -> None:
     run_notebook(experiment.path, parse_parameters(experiment, args.p), out)
     print(to_html(out, out.with_suffix(".html")))
 
-# %% ../nbs/99_cli.ipynb #f614926f
+# %% ../nbs/99_cli.ipynb #79c4c91a
 def compare_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla compare`."
-    parser.add_argument("run", type=Path, help="run folder, or a run id below --runs")
+    parser.add_argument("run", type=Path, help="folder of a run or of `wmvla eval`, or a run id below --runs")
     parser.add_argument("arms", nargs="*", help="two arms to compare, e.g. F A (default: the verdict over all arms)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
 
@@ -79,17 +79,20 @@ def compare(args: argparse.Namespace) -> None:
     "`wmvla.evaluate.verdict`."
     from wmvla.evaluate.closed_loop import read_parquet
     from wmvla.evaluate.verdict import contrast
-    from wmvla.runs import check_run_id, open_run
+    from wmvla.runs import open_run
 
-    path = args.run if args.run.is_dir() else args.runs/check_run_id(str(args.run))
-    run = open_run(path)
-    if not (path/"verdict.json").exists():
-        raise UserError(f"Run {run.record.id} is {run.status} and has no verdict yet; continue it first.")
-    if not args.arms: print((path/"claim.md").read_text(encoding="utf-8"))
-    elif len(args.arms) == 2: print(contrast(read_parquet(path/"episodes.parquet"), *args.arms))
-    else: raise UserError(f"Name two arms to compare, not {len(args.arms)}; for example: wmvla compare {args.run} F A.")
+    path = args.run if args.run.is_dir() else args.runs/str(args.run)
+    if len(args.arms) == 2 and (path/"episodes.parquet").exists():
+        print(contrast(read_parquet(path/"episodes.parquet"), *args.arms))
+    elif len(args.arms) in (0, 2):
+        run = open_run(path)
+        if not (path/"claim.md").exists():
+            raise UserError(f"Run {run.record.id} is {run.status} and has no verdict yet; continue it first.")
+        print((path/"claim.md").read_text(encoding="utf-8"))
+    else:
+        raise UserError(f"Name two arms to compare, not {len(args.arms)}; for example: wmvla compare {args.run} F A.")
 
-# %% ../nbs/99_cli.ipynb #0358bddd
+# %% ../nbs/99_cli.ipynb #f657ef69
 def runs_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla runs`."
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
@@ -104,7 +107,7 @@ def runs_command(args: argparse.Namespace) -> None:
         minutes, r = sum(run.stages.values())/60, run.record
         print(f"{r.id:<28} {run.status:<8} {len(run.stages)} stages  {minutes:5.1f} min  {r.created[:16]}  {r.error}".rstrip())
 
-# %% ../nbs/99_cli.ipynb #48381090
+# %% ../nbs/99_cli.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
     order = ("demo", "collect", "preflight", "encode", "train", "eval", "intervene", "run", "compare", "runs")

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['UserError', 'near', 'plain', 'fingerprint', 'file_digest', 'read_json', 'write_json', 'atomic_folder', 'seed_from',
-           'generator', 'seed_everything', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
+           'generator', 'seed_everything', 'torch_threads', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
 
-# %% ../nbs/00_core.ipynb #98bcb700
+# %% ../nbs/00_core.ipynb #322a0c3a
 """What every room shares.
 
 Errors that name their fix, files that are whole or absent, randomness that depends on names instead of call order,
 worker processes that die with their parent, and the two records that travel from a simulator to a verdict.
 """
 
-# %% ../nbs/00_core.ipynb #e19ff3c6
+# %% ../nbs/00_core.ipynb #1ea9d08c
 import ctypes
 import dataclasses
 import difflib
@@ -36,11 +36,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-# %% ../nbs/00_core.ipynb #bff1e31a
+# %% ../nbs/00_core.ipynb #c9bf114f
 class UserError(Exception):
     "A mistake its reader can repair: the message is one sentence that names what is wrong and the fix."
 
-# %% ../nbs/00_core.ipynb #43a6a123
+# %% ../nbs/00_core.ipynb #ad5b8893
 def near(
     name: str,  # what was typed
     options: Iterable[str],  # what exists
@@ -50,7 +50,7 @@ def near(
     found = difflib.get_close_matches(name, list(options), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
-# %% ../nbs/00_core.ipynb #8f211e60
+# %% ../nbs/00_core.ipynb #3ff87925
 def plain(value: Any) -> Any:
     "`value` as JSON can hold it: dataclasses become dicts, paths strings, tuples lists, numpy scalars numbers."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -68,12 +68,12 @@ def fingerprint(value: Any) -> str:
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/00_core.ipynb #f437b93f
+# %% ../nbs/00_core.ipynb #cd19856c
 def file_digest(path: str | Path) -> str:
     "SHA-256 of a file, 64 hex characters."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
-# %% ../nbs/00_core.ipynb #6dc3c908
+# %% ../nbs/00_core.ipynb #d2629201
 def read_json(path: str | Path) -> Any:
     "Parse a JSON file; `UserError` where it is damaged."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def write_json(path: str | Path, value: Any) -> None:
         os.replace(work, path)
     finally: work.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #cbf306e3
+# %% ../nbs/00_core.ipynb #4474e311
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     "Yield a temporary folder that becomes `path` when the block succeeds (replacing an old one) and vanishes when it fails."
@@ -105,7 +105,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
-# %% ../nbs/00_core.ipynb #0ad81a9c
+# %% ../nbs/00_core.ipynb #0837e150
 def seed_from(*parts: Any) -> int:
     "A 63-bit seed that depends only on `parts`: `seed_from('rollout', 'push-v3', 3)`."
     return int.from_bytes(hashlib.sha256(json.dumps(plain(parts)).encode()).digest()[:8], "big") >> 1
@@ -129,14 +129,25 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #94139c0a
+# %% ../nbs/00_core.ipynb #5d8bcd9c
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    "Run a block with `threads` torch threads, then put the old number back."
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+# %% ../nbs/00_core.ipynb #eb5b9a81
 def progress(iterable: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it", leave: bool = True):
     "A progress bar with ETA on stderr; iterate over it, or call `.update(n)`."
     layout = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, ETA {remaining}]{postfix}"
     return tqdm(iterable, desc=f"{desc:<28}", total=total, unit=unit, file=sys.stderr, leave=leave, dynamic_ncols=True,
                 mininterval=0.5, bar_format=layout)
 
-# %% ../nbs/00_core.ipynb #50701df2
+# %% ../nbs/00_core.ipynb #325683bb
 def _start_worker(parent: int) -> None:
     "Set a worker process up: one torch thread, no Ctrl-C of its own, and death with its parent (Linux `PR_SET_PDEATHSIG`)."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -148,7 +159,7 @@ def _start_worker(parent: int) -> None:
 
     torch.set_num_threads(1)
 
-# %% ../nbs/00_core.ipynb #7db20de5
+# %% ../nbs/00_core.ipynb #386bf009
 def parallel_map(
     function: Callable,  # importable at module level, so that a fresh process finds it
     jobs: Sequence,  # one picklable argument each
@@ -181,7 +192,7 @@ def _end_workers(pool: ProcessPoolExecutor) -> None:
     "Kill the processes of a pool whose results nobody will read."
     for process in list((pool._processes or {}).values()): process.kill()
 
-# %% ../nbs/00_core.ipynb #d585fb8b
+# %% ../nbs/00_core.ipynb #5056d438
 @dataclass(frozen=True, order=True)
 class Triple:
     "What makes an evaluation episode the same episode for two arms."
@@ -189,7 +200,7 @@ class Triple:
     init_seed: int  # picks the initial state; the simulator reproduces it
     noise_seed: int  # seeds every random draw of the controller during the episode
 
-# %% ../nbs/00_core.ipynb #a1f9848c
+# %% ../nbs/00_core.ipynb #7317010b
 @dataclass(frozen=True)
 class EpisodeRecord:
     "One evaluated episode, a row of `episodes.parquet`."

@@ -6,16 +6,16 @@
 __all__ = ['STAGES', 'RunLayout', 'Demo', 'record_stage', 'train_frames', 'fit_encoder', 'encode_stage', 'open_latents',
            'train_stage', 'eval_config', 'eval_jobs', 'evaluate_stage', 'offline_ratios', 'donors_path',
            'closed_loop_differences', 'intervene_stage', 'all_gates', 'judge_stage', 'report_stage', 'settings_of',
-           'default_run_id', 'run_stage', 'run_demo', 'summary', 'arm_line']
+           'default_run_id', 'run_stage', 'run_demo', 'code_note', 'summary', 'arm_line']
 
-# %% ../nbs/98a_demo.ipynb #ddbdae7f
+# %% ../nbs/98a_demo.ipynb #7b0cee25
 """The pipeline from simulator to verdict as a row of stages.
 
 Each stage calls the same library functions that the notebooks and the command line call, leaves whole files in the run
 folder and is marked when they are there. A run that was interrupted continues after its last finished stage.
 """
 
-# %% ../nbs/98a_demo.ipynb #6ae5e3d9
+# %% ../nbs/98a_demo.ipynb #c9b86607
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,31 +29,33 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from .core import (
-    Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, write_json)
+    Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, torch_threads,
+    write_json)
 from .data.episodes import EpisodeTable, decode_episode, read_episodes
 from .data.splits import Split, load_split, make_split, save_split
 from .encoders.cache import LatentStore, build_store, open_store, store_path
-from .encoders.small import SmallEncoderConfig, load_encoder, save_encoder, train_small_encoder
+from .encoders.small import SmallEncoderConfig, load_encoder, read_fitted, save_encoder, train_small_encoder
 from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples, read_parquet, write_parquet
 from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, run_gates
 from .evaluate.interventions import ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline
 from .evaluate.offline import build_donors, make_plan
-from .evaluate.preflight import dataset_gates, encoder_gates, look_normaliser, training_gates
+from .evaluate.preflight import dataset_gates, encoder_gates, look_normalisers, training_gates
 from .evaluate.rollout import DONATED, save_donors
 from .evaluate.statistics import SuccessRow, success_table
 from .evaluate.verdict import claim, claim_card, gather_evidence
 from .policies.trunk import load_policy
-from .runs import Run, create_run, finish_run, mark_stage
+from .runs import Run, create_run, finish_run, git_state, mark_stage
 from .sim.metaworld import check_tasks
 from .sim.record import CollectConfig, collect
 from .sim.replay import ReplayRow, replay
 from .sim.render import RenderSettings, require_egl
 from .train.batches import load_data
-from .train.loop import read_report, torch_threads, train_policy
-from .train.recipes import ARMS, DemoPreset, train_jobs
+from .train.loop import read_report, train_policy
+from .train.recipes import ARMS, DemoPreset, arm_folder, train_jobs
+from .view.report import read_interventions
 from .view.video import encode_mp4, pick_episodes, video_name
 
-# %% ../nbs/98a_demo.ipynb #8a829c36
+# %% ../nbs/98a_demo.ipynb #9c35f27c
 @dataclass(frozen=True)
 class RunLayout:
     "The places inside a run folder; nothing is created by asking."
@@ -67,10 +69,10 @@ class RunLayout:
     def encoder(self) -> Path: "The visual encoder and its report."; return self.path/"encoder"
     @property
     def cache(self) -> Path: "Latent stores."; return self.path/"cache"
-    def arm(self, arm: str, seed: int) -> Path: "One training of one arm."; return self.path/"arms"/arm/f"s{seed}"
+    def arm(self, arm: str, seed: int) -> Path: "One training of one arm."; return arm_folder(self.path, arm, seed)
     def checkpoint(self, arm: str, seed: int) -> Path: "Its last weights."; return self.arm(arm, seed)/"checkpoints"/"last"
 
-# %% ../nbs/98a_demo.ipynb #14794ab2
+# %% ../nbs/98a_demo.ipynb #667fe556
 @dataclass(frozen=True)
 class Demo:
     "What every stage needs to know."
@@ -91,7 +93,7 @@ def record_stage(demo: Demo) -> None:
     write_json(at.path/"replay.json", replay(at.dataset, workers=p.workers))
     save_split(make_split(read_episodes(at.dataset), p.validation_fraction, p.seed), at.split)
 
-# %% ../nbs/98a_demo.ipynb #b51fcfbc
+# %% ../nbs/98a_demo.ipynb #5c28dfe4
 def train_frames(table: EpisodeTable, episodes: Sequence[int]) -> UInt8[Tensor, "t h w 3"]:
     "All frames of some episodes, each decoded once."
     decoded = [decode_episode(table, e) for e in progress(episodes, desc="decode train episodes", unit="episode")]
@@ -102,7 +104,7 @@ def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, f
     "Train the small encoder on the train episodes and store it; its report.json comes last and says that it is whole."
     frames = train_frames(table, split.train)
     with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
-    save_encoder(encoder, folder)
+    save_encoder(encoder, folder, fitted={"split": split.hash, "revision": table.revision, "seed": seed})
     write_json(folder/"report.json", report)
 
 
@@ -113,7 +115,7 @@ def encode_stage(demo: Demo) -> None:
     if not (at.encoder/"report.json").exists(): fit_encoder(table, load_split(at.split, table), p.encoder, at.encoder, p.seed)
     build_store(table, load_encoder(at.encoder), at.cache)
 
-# %% ../nbs/98a_demo.ipynb #ba83b49e
+# %% ../nbs/98a_demo.ipynb #80d8b635
 def open_latents(demo: Demo) -> LatentStore:
     "The latents of this run's dataset by this run's encoder."
     at = demo.layout
@@ -127,9 +129,9 @@ def train_stage(demo: Demo) -> None:
     jobs = list(train_jobs(demo.preset, at.dataset, open_latents(demo).root, at.split, at.path))
     for _ in parallel_map(train_policy, jobs, demo.preset.workers, desc="train the arms"): pass
 
-# %% ../nbs/98a_demo.ipynb #b9868d0a
+# %% ../nbs/98a_demo.ipynb #1d6f06e4
 def eval_config(demo: Demo) -> EvalConfig:
-    "Rollout settings: exactly those of the recording."
+    "Rollout settings; pictures are made exactly as in the recording."
     p = demo.preset
     return EvalConfig(p.pixels, p.quality, p.limit, p.execute, demo.preset.workers, folder=str(demo.layout.path))
 
@@ -154,7 +156,7 @@ def evaluate_stage(demo: Demo) -> None:
     shown = [replace(r, video=filmed.get((r.arm, r.train_seed, r.triple), "")) for r in records]
     write_parquet(shown, at.path/"episodes.parquet")
 
-# %% ../nbs/98a_demo.ipynb #c9da21e0
+# %% ../nbs/98a_demo.ipynb #a6b97d2e
 def offline_ratios(demo: Demo) -> list[RatioRow]:
     "Ratios of F's action error under every corruption on validation frames; stores each policy's donor bank on the way."
     at, p = demo.layout, demo.preset
@@ -186,7 +188,7 @@ def intervene_stage(demo: Demo) -> None:
     offline = offline_ratios(demo)  # first: it makes the donor banks
     write_json(demo.layout.path/"interventions.json", {"offline": offline, "closed_loop": closed_loop_differences(demo)})
 
-# %% ../nbs/98a_demo.ipynb #58149105
+# %% ../nbs/98a_demo.ipynb #6b2504b6
 def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
     "Every gate that this run has files for."
     at, p = demo.layout, demo.preset
@@ -199,8 +201,8 @@ def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
     return [
         *dataset_gates(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
         *encoder_gates(table, open_latents(demo), load_encoder(at.encoder), rank),
-        *training_gates(reports, split),
-        partial(look_normaliser, at.checkpoint("A", p.train_seeds[0]), table, split),
+        *training_gates(reports, split, {"encoder": read_fitted(at.encoder).get("split", "")}),
+        partial(look_normalisers, {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}, table, split),
         partial(check_execution, p.execute, p.policy.horizon),
         partial(check_finite, {f"rollouts of {arm}": sum(r.nonfinite for r in records if r.arm == arm) for arm in ARMS}),
         partial(check_baseline, sum(wins), len(wins)),
@@ -211,14 +213,14 @@ def judge_stage(demo: Demo) -> list[GateResult]:
     "Run the gates, weigh the evidence, write `verdict.json` and `claim.md`; returns the gates."
     at = demo.layout
     gates = run_gates(all_gates(demo))
-    ratios = [RatioRow(**row) for row in read_json(at.path/"interventions.json")["offline"]]
-    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, ratios)
+    ratios, closed_loop = read_interventions(at.path)
+    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, ratios, closed_loop)
     verdict = claim(evidence)
     write_json(at.path/"verdict.json", verdict)
     (at.path/"claim.md").write_text(claim_card(verdict, evidence), encoding="utf-8")
     return gates
 
-# %% ../nbs/98a_demo.ipynb #ffe13563
+# %% ../nbs/98a_demo.ipynb #02ccc0c2
 def report_stage(demo: Demo) -> None:
     "Execute the report notebook on this run, and write `report.html`."
     from wmvla.grid import run_notebook, to_html  # here: papermill and nbconvert cost seconds that a finished run need not pay
@@ -232,7 +234,7 @@ STAGES: dict[str, Callable[[Demo], list[GateResult] | None]] = {
     "record": record_stage, "encode": encode_stage, "train": train_stage, "evaluate": evaluate_stage,
     "intervene": intervene_stage, "judge": judge_stage, "report": report_stage}
 
-# %% ../nbs/98a_demo.ipynb #dea5bdb5
+# %% ../nbs/98a_demo.ipynb #cce8c9a0
 def settings_of(preset: DemoPreset) -> dict:
     "What determines the results of a run: the preset without the number of processes."
     return {k: v for k, v in plain(preset).items() if k != "workers"}
@@ -242,7 +244,7 @@ def default_run_id(preset: DemoPreset) -> str:
     "`demo-tiny-1a2b3c4d`: equal presets, equal ids."
     return f"demo-{preset.name}-{fingerprint(settings_of(preset))[:8]}"
 
-# %% ../nbs/98a_demo.ipynb #dc130756
+# %% ../nbs/98a_demo.ipynb #e716f630
 def run_stage(run: Run, demo: Demo, name: str) -> None:
     "Do one stage and mark it."
     print(f"[{list(STAGES).index(name) + 1}/{len(STAGES)}] {name}", file=sys.stderr)
@@ -269,13 +271,21 @@ def run_demo(
     try:
         for name in wanted:
             if name not in run.stages: run_stage(run, demo, name)
-    except Exception as error:
-        finish_run(run, f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        finish_run(run, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         raise
-    if len(run.stages) == len(STAGES) and run.record.status != "done": finish_run(run)
+    if run.record.status != "done": finish_run(run, status="done" if len(run.stages) == len(STAGES) else "stopped")
     return run
 
-# %% ../nbs/98a_demo.ipynb #9bb7dd6c
+# %% ../nbs/98a_demo.ipynb #1ebdd03e
+def code_note(run: Run) -> str:
+    "A line that says which stages other code made than what is installed now; empty where there are none."
+    here = git_state()
+    old = {name: made["commit"][:9] for name, made in run.record.code.items() if made and made["commit"] != here.get("commit")}
+    if not old: return ""
+    return f"note: {', '.join(f'{name} at {commit}' for name, commit in old.items())}; you are at {here.get('commit', '?')[:9]}"
+
+# %% ../nbs/98a_demo.ipynb #6bf31565
 def summary(run: Run) -> str:
     "The table of arms, the verdict and the path of the report."
     records = read_parquet(run.path/"episodes.parquet")
@@ -287,7 +297,8 @@ def summary(run: Run) -> str:
     failed = [g["name"] for g in run.record.gates if not g["passed"]]
     gates = f"{len(run.record.gates) - len(failed)} of {len(run.record.gates)} gates passed" + "; failed: "*bool(failed)
     verdict = read_json(run.path/"verdict.json")["sentence"]
-    return "\n".join([*lines, "", gates + ", ".join(failed), verdict, str(run.path/"report.html")])
+    notes = [note for note in (code_note(run),) if note]
+    return "\n".join([*lines, "", gates + ", ".join(failed), *notes, verdict, str(run.path/"report.html")])
 
 
 def arm_line(arm: str, rows: Sequence[SuccessRow]) -> list[str]:

@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['collect_flags', 'collect_command', 'dataset_flag', 'open_dataset', 'preflight_flags', 'preflight', 'open_world',
-           'encode_flags', 'encode']
+           'encode_flags', 'encode', 'check_fitted']
 
-# %% ../../nbs/98c_commands.data.ipynb #9d0901ed
+# %% ../../nbs/98c_commands.data.ipynb #54b53863
 """`wmvla collect`, `wmvla preflight` and `wmvla encode`.
 
 Heavy imports stand inside the functions, so that `wmvla --help` answers at once.
 """
 
-# %% ../../nbs/98c_commands.data.ipynb #310307f2
+# %% ../../nbs/98c_commands.data.ipynb #1f870dfb
 import argparse
 from pathlib import Path
 
 from .flags import add_flags, command, from_flags
+from ..core import UserError
 
-# %% ../../nbs/98c_commands.data.ipynb #fecb829e
+# %% ../../nbs/98c_commands.data.ipynb #cfb4c07b
 def collect_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla collect`."
     from wmvla.sim.record import CollectConfig
@@ -34,24 +35,25 @@ def collect_command(args: argparse.Namespace) -> None:
 
     print(collect(args.root, from_flags(CollectConfig, args)))
 
-# %% ../../nbs/98c_commands.data.ipynb #88063060
+# %% ../../nbs/98c_commands.data.ipynb #a9eed8c7
 def dataset_flag(parser: argparse.ArgumentParser) -> None:
     "The dataset and its split."
     parser.add_argument("dataset", type=Path, help="folder of a LeRobotDataset v3")
-    parser.add_argument("--split", type=Path, default=None, help="split.json (default: beside the dataset; made when absent)")
+    parser.add_argument("--split", type=Path, default=None, help="split.json (default: <dataset>.split.json or split.json)")
 
 
-def open_dataset(args: argparse.Namespace) -> tuple:
-    "(table, split, path of the split) of the flags above; makes the split where there is none."
+def open_dataset(args: argparse.Namespace, make: bool = False) -> tuple:
+    "(table, split, path of the split) of the flags above; `make`: where there is none, make one beside the dataset."
     from wmvla.data.episodes import read_episodes
     from wmvla.data.splits import load_split, make_split, save_split
 
     table = read_episodes(args.dataset)
-    path = args.split or args.dataset.with_name(f"{args.dataset.name}.split.json")
-    if not path.exists(): save_split(make_split(table), path)
+    beside = [args.dataset.with_name(f"{args.dataset.name}.split.json"), args.dataset.with_name("split.json")]
+    path = args.split or next((p for p in beside if p.exists()), beside[0])
+    if make and not path.exists(): save_split(make_split(table), path)
     return table, load_split(path, table), path
 
-# %% ../../nbs/98c_commands.data.ipynb #1bd181a7
+# %% ../../nbs/98c_commands.data.ipynb #0bbb29eb
 def preflight_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla preflight`."
     parser.add_argument("dataset", type=Path, help="folder of a LeRobotDataset v3 that `wmvla collect` recorded")
@@ -85,7 +87,7 @@ def open_world(args: argparse.Namespace, table) -> tuple:
     encoder = load_encoder(args.encoder)
     return open_store(store_path(table, encoder, args.cache)), encoder, read_json(args.encoder/"report.json")["effective_rank"]
 
-# %% ../../nbs/98c_commands.data.ipynb #c0c9aeed
+# %% ../../nbs/98c_commands.data.ipynb #f1530633
 def encode_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla encode`."
     from wmvla.encoders.small import SmallEncoderConfig
@@ -105,9 +107,21 @@ def encode(args: argparse.Namespace) -> None:
     from wmvla.encoders.cache import build_store
     from wmvla.encoders.small import SmallEncoderConfig, load_encoder
 
-    table, split, _ = open_dataset(args)
-    if not args.encoder.exists(): fit_encoder(table, split, from_flags(SmallEncoderConfig, args), args.encoder, args.seed)
+    table, split, _ = open_dataset(args, make=True)
+    if not (args.encoder/"report.json").exists():
+        fit_encoder(table, split, from_flags(SmallEncoderConfig, args), args.encoder, args.seed)
+    check_fitted(args.encoder, split.hash)
     encoder = load_encoder(args.encoder)
     store = build_store(table, encoder, args.cache)
     print(encoder_card(encoder, encoder.config.pixels))
     print(f"{store.n_frames} frames at {store.root}")
+
+# %% ../../nbs/98c_commands.data.ipynb #ed3bacbe
+def check_fitted(folder: Path, split: str) -> None:
+    "`UserError` where the encoder in `folder` was fitted on another split than the one with this hash."
+    from wmvla.encoders.small import read_fitted
+
+    made = read_fitted(folder).get("split", "an unknown split")
+    if made != split:
+        raise UserError(f"The encoder in {folder} was fitted on {made}, not on the split {split}, so it may have seen validation "
+                        "frames; name another --encoder folder to train a new one.")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SmallEncoderConfig', 'convolution', 'SmallEncoder', 'Decoder', 'redraw_loss', 'EncoderReport', 'report_on',
-           'mean_image', 'train_small_encoder', 'save_encoder', 'load_encoder']
+           'mean_image', 'train_small_encoder', 'save_encoder', 'read_description', 'read_fitted', 'load_encoder']
 
 # %% ../../nbs/34_encoders.small.ipynb #eea05a6e
 """A small convolutional encoder trained on the train episodes alone: no download, no labels, no account.
@@ -17,6 +17,7 @@ its latents says whether it collapsed.
 # %% ../../nbs/34_encoders.small.ipynb #3ffa3245
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -161,20 +162,38 @@ def train_small_encoder(
     return encoder, report_on(encoder, decoder, images, losses)
 
 # %% ../../nbs/34_encoders.small.ipynb #02e66065
-def save_encoder(encoder: SmallEncoder, folder: str | Path) -> None:
+def save_encoder(
+    encoder: SmallEncoder,
+    folder: str | Path,
+    fitted: dict[str, object] | None = None,  # on what: split hash, dataset revision, seed
+) -> None:
     "Write `model.safetensors` and `config.json`; the folder appears whole or not at all."
     with atomic_folder(folder) as work:
         save_file(encoder.state_dict(), work / "model.safetensors")
         described = {"encoder": encoder.name, "fingerprint": encoder.fingerprint(), "config": encoder.config}
-        write_json(work / "config.json", described)
+        write_json(work / "config.json", described | ({"fitted": fitted} if fitted else {}))
 
 
-def load_encoder(folder: str | Path) -> SmallEncoder:
-    "The frozen encoder of a folder; `UserError` where files are missing or do not belong together."
+def read_description(folder: str | Path) -> dict[str, Any]:
+    "An encoder folder's `config.json`; `UserError` where the folder holds no encoder."
     folder = Path(folder)
     missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
     if missing: raise UserError(f"{folder} holds no encoder ({' and '.join(missing)} missing); train one or pass its folder.")
-    saved, weights = read_json(folder / "config.json"), load_file(folder / "model.safetensors")
+    saved = read_json(folder / "config.json")
+    if not {"encoder", "fingerprint", "config"} <= saved.keys():
+        raise UserError(f"{folder} holds something else than an encoder; train one or pass its folder.")
+    return saved
+
+
+def read_fitted(folder: str | Path) -> dict[str, Any]:
+    "What `save_encoder` was told the encoder was fitted on; empty where unknown, `UserError` where there is no encoder."
+    return read_description(folder).get("fitted", {})
+
+# %% ../../nbs/34_encoders.small.ipynb #2a5fd2ca
+def load_encoder(folder: str | Path) -> SmallEncoder:
+    "The frozen encoder of a folder; `UserError` where files are missing or do not belong together."
+    folder = Path(folder)
+    saved, weights = read_description(folder), load_file(folder / "model.safetensors")
     encoder = SmallEncoder(SmallEncoderConfig(**saved["config"]))
     expected = {name: value.shape for name, value in encoder.state_dict().items()}
     if expected != {name: value.shape for name, value in weights.items()}:

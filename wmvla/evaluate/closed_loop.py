@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['open_policy', 'open_encoder', 'open_donors', 'COLUMNS', 'EvalConfig', 'make_triples', 'EvalJob', 'open_environment',
-           'one_thread', 'run_job', 'run_packed', 'folder_digest', 'job_keys', 'read_rows', 'row_line', 'evaluate',
-           'finished', 'append_rows', 'without_latency', 'write_parquet', 'read_parquet']
+           'run_job', 'run_packed', 'folder_digest', 'job_keys', 'read_rows', 'row_line', 'evaluate', 'finished',
+           'append_rows', 'without_latency', 'write_parquet', 'read_parquet']
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #f7bd6f7c
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #2241015d
 """A list of jobs (policy, memory, triple) becomes a list of episode records. Worker processes keep the simulators and policies
 they have opened; finished rows are recognised by the content that produced them, so an evaluation that was killed continues
 where it stopped and a retrained policy is evaluated anew."""
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #bbb18b1d
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #6b75b6dc
 import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,14 +25,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..core import EpisodeRecord, Triple, UserError, file_digest, fingerprint, parallel_map, plain, write_json
+from ..core import EpisodeRecord, Triple, UserError, file_digest, fingerprint, parallel_map, plain, torch_threads, write_json
 from ..encoders.small import load_encoder
 from .rollout import Controller, load_donors, rollout
 from ..policies.trunk import load_policy
 from ..sim.metaworld import MetaworldEnvironment
 from ..sim.render import RenderSettings
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #a01c14ab
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #32a975e6
 @dataclass(frozen=True)
 class EvalConfig:
     "Settings shared by all episodes of an evaluation."
@@ -56,7 +55,7 @@ class EvalConfig:
         "Render settings of the rollout."
         return RenderSettings(pixels=self.pixels, quality=self.quality)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #6d9f5381
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #0ee48b2b
 def make_triples(
     tasks: Sequence[str],  # task names
     init_per_task: int,  # initial states of each task
@@ -66,7 +65,7 @@ def make_triples(
     "Task by task, the triples to evaluate."
     return [Triple(task, first_seed + i, noise_seed) for task in tasks for i in range(init_per_task)]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #125d4396
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #4a9c010c
 @dataclass(frozen=True)
 class EvalJob:
     "One episode to run: which policy, which memory, which triple."
@@ -81,7 +80,7 @@ class EvalJob:
     trace_path: str = ""  # below the config's folder: JSON with a row for each decision; empty: none
     donors_path: str = ""  # donor bank, for shuffle and wrong_task
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #be27a97f
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #bc1a350b
 @lru_cache(maxsize=1)
 def open_environment(task: str, settings: RenderSettings, limit: int) -> MetaworldEnvironment:
     "This process's simulator for a task, kept for the next episode."
@@ -92,18 +91,7 @@ open_policy = lru_cache(maxsize=16)(load_policy)
 open_encoder = lru_cache(maxsize=4)(load_encoder)
 open_donors = lru_cache(maxsize=16)(load_donors)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #f30eae56
-@contextmanager
-def one_thread() -> Iterator[None]:
-    "Compute on a single torch thread inside the block, then restore the number of threads."
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #7a68e480
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #11d9e0ff
 def run_job(
     job: EvalJob,
     config: EvalConfig,
@@ -115,7 +103,7 @@ def run_job(
     policy, encoder = open_policy(job.policy_folder), open_encoder(job.encoder_folder)
     controller = Controller(policy, encoder, config.execute, job.memory, donors)
     filmed = bool(job.video_path)
-    with one_thread():
+    with torch_threads(1):
         record, frames, trace = rollout(environment, controller, job.triple, filmed, job.arm, job.train_seed)
     if job.trace_path:
         write_json(Path(config.folder) / job.trace_path, trace)
@@ -132,7 +120,7 @@ def run_packed(parts: tuple) -> EpisodeRecord:
     "`run_job(*parts)`: worker processes are handed one argument."
     return run_job(*parts)
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #21208523
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #b7df643f
 def folder_digest(folder: str | Path) -> str:
     "Hash of a folder's (or file's) content, names included; `UserError` where nothing is there."
     root = Path(folder)
@@ -141,7 +129,7 @@ def folder_digest(folder: str | Path) -> str:
         raise UserError(f"There is no checkpoint at {root}; train it first, or correct the path.")
     return fingerprint([[str(p.relative_to(root)), file_digest(p)] for p in files])
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #40dd3303
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #6af0d66f
 def job_keys(jobs: Sequence[EvalJob], config: EvalConfig) -> list[str]:
     "The content key of every job: equal keys, equal outcome."
     digests = {"": ""}
@@ -156,7 +144,7 @@ def job_keys(jobs: Sequence[EvalJob], config: EvalConfig) -> list[str]:
         keys.append(fingerprint([shared, content, job.arm, job.train_seed, job.memory, job.triple, job.video_path]))
     return keys
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #539dc45e
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #45c913c7
 def read_rows(path: str | Path | None) -> dict[str, EpisodeRecord]:
     "Finished episodes by key; a torn line is dropped, a missing file is empty."
     rows = {}
@@ -174,7 +162,7 @@ def row_line(key: str, record: EpisodeRecord) -> str:
     "One line of the file of finished episodes."
     return json.dumps({"key": key, "record": plain(record)}) + "\n"
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #d1de72b3
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #a840ff61
 def evaluate(
     jobs: Sequence[EvalJob],
     config: EvalConfig,
@@ -195,7 +183,7 @@ def evaluate(
         done[key] = record
     return [done[key] for key in keys]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #8b4a2eeb
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #1f228a4c
 def finished(record: EpisodeRecord | None, job: EvalJob, config: EvalConfig) -> bool:
     "Is this job's row there, and its video where it asked for one?"
     return record is not None and (not job.video_path or (Path(config.folder) / record.video).is_file())
@@ -222,13 +210,13 @@ def append_rows(
             file.flush()
             yield record
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #3319ee80
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #739fe084
 def without_latency(records: Sequence[EpisodeRecord]) -> list[dict]:
     "Records as dicts without the one figure that is a timing, nan as None, for comparison."
     clean = lambda value: None if isinstance(value, float) and math.isnan(value) else value
     return [{k: clean(v) for k, v in plain(r).items() if k != "latency_ms"} for r in records]
 
-# %% ../../nbs/80_evaluate.closed_loop.ipynb #6f28f64d
+# %% ../../nbs/80_evaluate.closed_loop.ipynb #ad1fd1d9
 COLUMNS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 

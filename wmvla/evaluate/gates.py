@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['GateResult', 'gate', 'check_instructions', 'orientations', 'check_orientation', 'check_first_frame', 'check_latents',
-           'check_actions', 'check_gripper', 'check_execution', 'check_normalisation', 'check_finite', 'check_resets',
-           'check_replay', 'check_rendering', 'check_losses', 'check_moved', 'check_gate_gradient', 'check_collapse',
-           'check_split', 'check_baseline', 'gate_name', 'run_gates', 'require']
+           'check_actions', 'check_gripper', 'check_execution', 'check_normalisation', 'check_same_statistics',
+           'check_finite', 'check_resets', 'check_replay', 'check_rendering', 'check_losses', 'check_moved',
+           'check_gate_gradient', 'check_collapse', 'check_split', 'check_baseline', 'gate_name', 'run_gates',
+           'require']
 
 # %% ../../nbs/84_evaluate.gates.ipynb #22e94889
 """A gate looks at one thing that once ruined a study - an empty instruction, an upside-down camera, an optimiser that never saw
@@ -160,6 +161,20 @@ def check_normalisation(
     passed = mean < 0.2 and low > 0.5 and high < 2.0 and back < 1e-4
     return gate(name, passed, saw, "Fit the normaliser on the train part and store it in the checkpoint.")
 
+# %% ../../nbs/84_evaluate.gates.ipynb #720477a5
+def check_same_statistics(
+    statistics: Mapping[str, Mapping[str, Tensor]],  # checkpoint -> name of a buffer -> its values
+    name: str = "normalisation",  # which gate
+) -> GateResult:
+    "Every checkpoint's statistics equal the first one's, and are finite."
+    def same(x: Tensor, y: Tensor) -> bool: return x.shape == y.shape and torch.allclose(x, y, rtol=1e-6, atol=1e-7)
+    first = next(iter(statistics.values()), {})
+    wrong = {who: [k for k in first.keys() | own.keys() if not (k in first and k in own and same(own[k], first[k]))]
+             for who, own in statistics.items()}
+    odd = [f"{who} in {', '.join(sorted(keys))}" for who, keys in wrong.items() if keys]
+    saw = f"{len(statistics)} checkpoints of {len(first)} statistics, different from the first: {'; '.join(odd) or 'none'}"
+    return gate(name, bool(first) and not odd, saw, "Train every arm again on one dataset, split and latent store.")
+
 # %% ../../nbs/84_evaluate.gates.ipynb #d4ccabe5
 def check_finite(counts: Mapping[str, int]) -> GateResult:
     "No sample held NaN or infinity, in any arm (name -> count)."
@@ -242,6 +257,7 @@ def check_split(
     "Everything fitted names the same split, and its two parts share no episode."
     shared = sorted(set(train) & set(validation))
     saw = f"{len(hashes)} users of {len(set(hashes.values()))} splits, {len(shared)} episodes on both sides"
+    if len(set(hashes.values())) > 1: saw += ": " + ", ".join(f"{who} {h[:8] or 'unknown'}" for who, h in hashes.items())
     passed = len(set(hashes.values())) == 1 and not shared
     return gate("split", passed, saw, "Fit encoder, normalisers and policies again from one split.json.")
 
@@ -253,10 +269,10 @@ def check_baseline(successes: int, n: int) -> GateResult:
 
 # %% ../../nbs/84_evaluate.gates.ipynb #68280be4
 def gate_name(function: Callable) -> str:
-    "The readable name of a gate that could not run: `check_first_frame` becomes `first frame`."
+    "The readable name of a gate that could not run: `check_first_frame` and `look_first_frame` become `first frame`."
     while isinstance(function, partial):
         function = function.func
-    return function.__name__.removeprefix("check_").replace("_", " ")
+    return function.__name__.removeprefix("check_").removeprefix("look_").replace("_", " ")
 
 # %% ../../nbs/84_evaluate.gates.ipynb #0a5cadee
 def run_gates(

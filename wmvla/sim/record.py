@@ -31,9 +31,11 @@ from wmvla.sim.journal import (
     Attempt,
     Provenance,
     commit,
+    forget,
     free_bytes,
     is_full,
     read_provenance,
+    resumable,
     roll_back,
     work_folder,
     workplace,
@@ -174,7 +176,7 @@ def check_room(root: Path, config: CollectConfig, missing: int) -> None:
     if free_bytes(root) < need:
         raise UserError(f"The disk of {root} has {free_bytes(root)/1e6:.0f} MB free; recording {missing} episodes needs "
                         f"about {need/1e6:.0f} MB. Free {(need - free_bytes(root))/1e6:.0f} MB, or record elsewhere; "
-                        "nothing was written.")
+                        "nothing was recorded.")
 
 # %% ../../nbs/24_sim.record.ipynb #ef659d4c
 def full_disk(root: Path, config: CollectConfig, kept: int) -> UserError:
@@ -249,13 +251,10 @@ def compare_identity(root: Path, there: dict[str, Any], config: CollectConfig) -
 
 def take_up(root: Path, config: CollectConfig) -> Provenance:
     "What is recorded already, rolled back where needed; a journal for a new recording. Never mixes two recordings."
-    journal = work_folder(root)/"journal.json"
-    if journal.is_file():
-        compare_identity(root, read_json(journal)["provenance"]["config"], config)
+    if resumable(root):
+        compare_identity(root, read_json(work_folder(root)/"journal.json")["provenance"]["config"], config)
         return roll_back(root)
-    if root.exists() and any(root.iterdir()):
-        raise UserError(f"{root} exists and is not a recording of `wmvla collect`; record into another folder.")
-    if root.exists(): root.rmdir()  # LeRobot insists on making it itself
+    forget(root)  # nothing was committed, or its owner deleted it: whatever the journal says, there is nothing to mix with
     commit(root, provenance_of(config))
     return provenance_of(config)
 
@@ -288,6 +287,7 @@ def stop_recording(session: Session, error: BaseException) -> BaseException:
         try: commit_session(session)
         except OSError: abandon_session(session)
     else: abandon_session(session)
+    if not session.provenance.episodes: forget(session.root)  # a journal of nothing would only be in the way
     return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else error
 
 # %% ../../nbs/24_sim.record.ipynb #1706bc8f
@@ -300,7 +300,7 @@ def collect(
     root = Path(root)
     done = read_provenance(root) if (root/"meta/wmvla.json").is_file() else provenance_of(config)
     compare_identity(root, done.config, config)
-    if done.complete and not (work_folder(root)/"journal.json").is_file(): return root
+    if done.complete and not resumable(root): return root
     require_egl()
     check_room(root, config, len(config.tasks)*config.episodes_per_task - len(done.episodes))
     with workplace(root) as work:

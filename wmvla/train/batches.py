@@ -62,15 +62,16 @@ def load_data(
     store: Path,  # its latent store
     split: Path,  # its split.json
     config: PolicyConfig,  # its sizes must fit the data
+    latents: str | None = None,  # fingerprint of the encoder they must be of; None: any
 ) -> TrainData:
     "Open what a training reads; `UserError` where the parts do not belong together."
     table = read_episodes(dataset)
-    part, latents = load_split(split, table), open_store(store)
-    check_fit(config, table, latents)
+    part, cache = load_split(split, table), open_store(store, latents)
+    check_fit(config, table, cache)
     tensors = [torch.as_tensor(a) for a in (table.state, table.action, table.episode_of_frame)]
     frames = [frames_of(table, episodes) for episodes in (part.train, part.validation)]
     spec = WindowSpec(config.history, config.future, config.horizon)
-    return TrainData(table, part, latents, spec, *tensors, embed_text(table.instruction, config.text), *frames)
+    return TrainData(table, part, cache, spec, *tensors, embed_text(table.instruction, config.text), *frames)
 
 # %% ../../nbs/68_train.batches.ipynb #ee3ce757
 @dataclass

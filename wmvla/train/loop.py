@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['TrainConfig', 'TrainJob', 'learning_rate', 'learners', 'make_optimiser', 'total_loss', 'StepRow', 'train_step',
-           'step_row', 'TrainReport', 'read_report', 'job_key', 'finished_report', 'fit', 'torch_threads',
-           'train_policy', 'make_report']
+           'step_row', 'TrainReport', 'read_report', 'job_key', 'finished_report', 'fit', 'train_policy', 'make_report']
 
-# %% ../../nbs/70_train.loop.ipynb #fd5fae6d
+# %% ../../nbs/70_train.loop.ipynb #e0d1582e
 """Training an arm from cached latents.
 
 All arms of a seed see the same frames with the same noise in the same order, every statistic is fitted on the train
@@ -15,11 +14,10 @@ episodes, and two runs on one machine write the same bytes. What came out is a c
 evidence the preflight gates ask for: what moved, what the gate's first gradient was, and how good a constant would have been.
 """
 
-# %% ../../nbs/70_train.loop.ipynb #47cb6d32
+# %% ../../nbs/70_train.loop.ipynb #57b191bd
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..core import UserError, fingerprint, progress, read_json, write_json
+from ..core import UserError, fingerprint, progress, read_json, torch_threads, write_json
 from ..fusion.gated import FusionRecord
 from ..policies.trunk import PolicyConfig, WorldPolicy, group_of, loss_weights, policy_loss, save_policy
 from ..runs import log_metrics
@@ -35,7 +33,7 @@ from .batches import Batch, Noise, TrainData, augment, batch_frames, fit_normali
 from .evidence import ActionErrors, MovedRow, action_errors, horizon_rows, movement
 from ..world.diagnostics import HorizonRow
 
-# %% ../../nbs/70_train.loop.ipynb #26359c51
+# %% ../../nbs/70_train.loop.ipynb #79949422
 @dataclass(frozen=True)
 class TrainConfig:
     "How an arm is trained; the same for all arms of a comparison."
@@ -58,7 +56,7 @@ class TrainConfig:
         if not 0 <= self.warmup < 1:
             raise UserError(f"TrainConfig.warmup is {self.warmup}; it is a share of the steps, at least 0 and below 1.")
 
-# %% ../../nbs/70_train.loop.ipynb #a899109e
+# %% ../../nbs/70_train.loop.ipynb #89639682
 @dataclass(frozen=True)
 class TrainJob:
     "One arm, one seed."
@@ -76,7 +74,7 @@ class TrainJob:
         "Where the trained policy lies."
         return self.folder / "checkpoints" / "last"
 
-# %% ../../nbs/70_train.loop.ipynb #8e8ec8b8
+# %% ../../nbs/70_train.loop.ipynb #d06078b3
 def learning_rate(
     step: int,  # 0 .. steps - 1
     config: TrainConfig,
@@ -86,7 +84,7 @@ def learning_rate(
     if step < warm: return config.lr * (step + 1) / (warm + 1)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, config.steps - warm)))
 
-# %% ../../nbs/70_train.loop.ipynb #94aa4f88
+# %% ../../nbs/70_train.loop.ipynb #50c42b9e
 def learners(policy: WorldPolicy) -> dict[str, list[nn.Parameter]]:
     "The parameters that are clipped together: `policy` (trunk and head), `fusion`, `prophet`."
     groups: dict[str, list[nn.Parameter]] = {}
@@ -104,7 +102,7 @@ def make_optimiser(policy: WorldPolicy, config: TrainConfig) -> torch.optim.Adam
     groups = [{"params": decays, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, config.lr, fused=True)
 
-# %% ../../nbs/70_train.loop.ipynb #17ddef43
+# %% ../../nbs/70_train.loop.ipynb #5c0aef10
 def total_loss(
     losses: dict[str, Float[Tensor, "b _"]],  # per element, 0 where masked
     masks: dict[str, Bool[Tensor, "b _"]],
@@ -115,7 +113,7 @@ def total_loss(
     means = {name: loss.sum() / masks[name].sum().clamp(min=1) for name, loss in losses.items()}
     return sum(weights[name] * mean for name, mean in means.items()), means
 
-# %% ../../nbs/70_train.loop.ipynb #baa4723d
+# %% ../../nbs/70_train.loop.ipynb #deb106be
 @dataclass(frozen=True)
 class StepRow:
     "One row of metrics.jsonl; nan where the arm has no such part."
@@ -130,7 +128,7 @@ class StepRow:
     gate_gradient: float  # d loss / d g before clipping
     nonfinite: int  # memory samples, and this step's loss, that were not finite
 
-# %% ../../nbs/70_train.loop.ipynb #34962d5c
+# %% ../../nbs/70_train.loop.ipynb #e89e943d
 def train_step(
     policy: WorldPolicy, optimiser: torch.optim.Optimizer, batch: Batch, config: TrainConfig, step: int
 ) -> StepRow:
@@ -149,7 +147,7 @@ def train_step(
     if finite: optimiser.step()
     return step_row(step, means, out.fusion, norms["policy"].item(), rate, gradient, not finite)
 
-# %% ../../nbs/70_train.loop.ipynb #91cdb280
+# %% ../../nbs/70_train.loop.ipynb #62159160
 def step_row(
     step: int, means: dict[str, Tensor], fused: FusionRecord | None, norm: float, rate: float, gradient: float, bad: bool
 ) -> StepRow:
@@ -159,7 +157,7 @@ def step_row(
     faults = int(bad) + (0 if fused is None else fused.nonfinite)
     return StepRow(step, means["action"].item(), world, *seen, norm, rate, gradient, faults)
 
-# %% ../../nbs/70_train.loop.ipynb #5f4091bd
+# %% ../../nbs/70_train.loop.ipynb #fa7efc45
 @dataclass(frozen=True)
 class TrainReport:
     "What a training was, and the evidence that it was one."
@@ -191,7 +189,7 @@ def read_report(folder: str | Path) -> TrainReport:
     horizon = tuple(HorizonRow(**row) for row in raw["horizon"])
     return TrainReport(**raw | {"errors": ActionErrors(**raw["errors"]), "moved": moved, "horizon": horizon})
 
-# %% ../../nbs/70_train.loop.ipynb #481db600
+# %% ../../nbs/70_train.loop.ipynb #0d4e1ac6
 def job_key(job: TrainJob, data: TrainData) -> str:
     "Fingerprint of everything that determines the trained weights."
     return fingerprint([job.policy, job.train, job.seed, data.table.revision, data.split.hash, data.store.fingerprint])
@@ -203,7 +201,7 @@ def finished_report(job: TrainJob, key: str) -> TrainReport | None:
     report = read_report(job.folder)
     return report if report.key == key else None
 
-# %% ../../nbs/70_train.loop.ipynb #466cc5ae
+# %% ../../nbs/70_train.loop.ipynb #6b3e7cf7
 def fit(policy: WorldPolicy, data: TrainData, job: TrainJob) -> list[StepRow]:
     "Train `policy` in place; every `log_every` steps, and at the last, a row goes to metrics.jsonl."
     config, rows, path = job.train, [], job.folder / "metrics.jsonl"
@@ -218,16 +216,7 @@ def fit(policy: WorldPolicy, data: TrainData, job: TrainJob) -> list[StepRow]:
         if step % config.log_every == 0 or step == config.steps - 1: log_metrics(path, **vars(rows[-1]))
     return rows
 
-# %% ../../nbs/70_train.loop.ipynb #a9d19514
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    "Run a block with `threads` torch threads, then put the old number back."
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try: yield
-    finally: torch.set_num_threads(before)
-
-# %% ../../nbs/70_train.loop.ipynb #a66748cf
+# %% ../../nbs/70_train.loop.ipynb #bd32b8bf
 def train_policy(job: TrainJob) -> TrainReport:
     """Train one arm with one seed, or return its report where the same training is already finished.
 

@@ -174,7 +174,7 @@ def write_results(folder: Path, gains: Mapping[str, float], seed: int, gates: Se
     closed = compare_closed_loop([r for r in records if r.arm == "F"], spoiled)
     pd.DataFrame([plain(r) for r in records]).to_parquet(folder/"episodes.parquet")
     write_json(folder/"interventions.json", {"offline": ratios, "closed_loop": closed})
-    write_json(folder/"verdict.json", claim(gather_evidence(records, gates, ratios)))
+    write_json(folder/"verdict.json", claim(gather_evidence(records, gates, ratios, closed)))
     return records
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core import EpisodeRecord
 from ..evaluate.interventions import RatioRow
-from ..evaluate.verdict import Contrast, contrast
+from ..evaluate.verdict import Contrast, contrast, unclear_because
 from .figures import History, arm_styles, points_text, ratio_text
 from ..world.diagnostics import HorizonRow
 
@@ -34,14 +34,14 @@ def by_seed(values: dict[int, str]) -> str:
 def read_difference(c: Contrast) -> str:
     "What a paired difference decides, and what it rules out when it decides nothing."
     low, high, seeds = 100*c.result.low, 100*c.result.high, ", ".join(f"{100*d:+.0f}" for d in c.by_seed).replace("-", "−")
-    exact = f"exact p = {c.result.p_value:.2g}; by training seed {seeds}"
+    exact = f"exact p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
     start = f"On the same {c.result.n} episodes {c.first} − {c.second} is {points_text(c.result)} ({exact}). "
     if c.sign():
         word = "better" if c.sign() > 0 else "worse"
-        return start + f"The interval excludes zero and the training seeds agree: {c.first} is {word} than {c.second} here."
+        return start + f"The interval and both tests exclude zero and the seeds agree: {c.first} is {word} than {c.second} here."
     if c.result.interval.excludes(0.0):
-        why = "the training seeds do not all agree" if len(c.by_seed) > 1 else "there is one training seed only"
-        return start + f"The interval excludes zero, but {why}, so another training could undo it."
+        undone = "chance could do it" if c.by_chance() else "another training could undo it"
+        return start + f"The interval excludes zero, but {unclear_because(c)}, so {undone}."
     return (f"{start}The interval holds zero, so these episodes cannot tell the two apart. "
             f"They do rule out that {c.first} is more than {high:.0f} points better or more than {-low:.0f} points worse.")
 

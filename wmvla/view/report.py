@@ -124,10 +124,11 @@ class Rung:
 
 
 def contrast_rung(c: Contrast) -> Rung:
-    "A paired comparison as a rung: True or False only where the interval and all training seeds agree."
+    "A paired comparison as a rung: True or False only where interval, both exact tests and all training seeds agree."
     seeds = ", ".join(f"{100*d:+.0f}" for d in c.by_seed).replace("-", "−")
     holds = {1: True, -1: False, 0: None}[c.sign()]
-    return Rung(f"{c.first} beats {c.second}", f"{points_text(c.result)}; by training seed {seeds}", holds)
+    seen = f"{points_text(c.result)}; p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
+    return Rung(f"{c.first} beats {c.second}", seen, holds)
 
 
 def ladder(found: Findings) -> list[Rung]:
@@ -140,7 +141,7 @@ def ladder(found: Findings) -> list[Rung]:
     base = [Rung("every preflight gate passes", f"{passed} of {len(found.gates)}", sound),
             Rung("the baseline works", f"A succeeds in {sum(wins)} of {len(wins)} episodes", sum(wins) > 0)]
     rest = [*(contrast_rung(contrast(found.records, "F", arm)) for arm in ("A", "F-history", "F-present") if arm in arms),
-            Rung("another episode's prediction hurts F", seen, True if relies(shuffled) else None)]
+            Rung("another episode's prediction raises F's offline error", seen, True if relies(shuffled) else None)]
     return base + (rest if all(rung.holds for rung in base) else [replace(rung, holds=None) for rung in rest])
 
 # %% ../../nbs/91c_view.report.ipynb #0a158d20
