@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['train_flags', 'train', 'eval_flags', 'eval_command', 'merge_parquet', 'check_encoder', 'intervene_flags', 'intervene']
 
-# %% ../../nbs/98d_commands.policies.ipynb #f46b6b90
+# %% ../../nbs/98d_commands.policies.ipynb #677ac876
 """`wmvla train`, `wmvla eval` and `wmvla intervene`.
 
 Each reads files that name each other by fingerprint; what does not belong together is refused.
 """
 
-# %% ../../nbs/98d_commands.policies.ipynb #bd719fcb
+# %% ../../nbs/98d_commands.policies.ipynb #b3a64099
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from .data import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags
 from ..core import EpisodeRecord, UserError
 
-# %% ../../nbs/98d_commands.policies.ipynb #81297b63
+# %% ../../nbs/98d_commands.policies.ipynb #c0740750
 def train_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla train`."
     from wmvla.policies.trunk import PolicyConfig
@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> None:
     print(f"validation action error {report.errors.policy:.4f} (constant {report.errors.constant:.4f}, "
           f"copy-last {report.errors.copy_last:.4f}), gate {report.gate:+.3f}; {args.out/'checkpoints'/'last'}")
 
-# %% ../../nbs/98d_commands.policies.ipynb #27a81298
+# %% ../../nbs/98d_commands.policies.ipynb #64868938
 def eval_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla eval`."
     from wmvla.evaluate.closed_loop import EvalConfig
@@ -62,7 +62,7 @@ def eval_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder of episodes.parquet; rows stay (default: eval)")
     add_flags(parser, EvalConfig, skip=["folder"])
 
-
+# %% ../../nbs/98d_commands.policies.ipynb #ddd42e86
 @command("eval", "closed-loop success of a checkpoint on named initial states; continues after a kill", eval_flags)
 def eval_command(args: argparse.Namespace) -> None:
     "`wmvla.evaluate.closed_loop.evaluate`; rows of other arms in the same folder are kept."
@@ -82,7 +82,7 @@ def eval_command(args: argparse.Namespace) -> None:
     merge_parquet(records, args.out/"episodes.parquet")
     for row in success_table(records): print(f"{row.arm:<10} {row.task:<28} {row.successes}/{row.n}  {row.success}")
 
-
+# %% ../../nbs/98d_commands.policies.ipynb #95cd1279
 def merge_parquet(records: Sequence[EpisodeRecord], path: Path) -> None:
     "Add rows to a file of episodes; an older row of the same arm, seed, memory and triple is replaced."
     from wmvla.evaluate.closed_loop import read_parquet, write_parquet
@@ -91,7 +91,7 @@ def merge_parquet(records: Sequence[EpisodeRecord], path: Path) -> None:
     old = {name(r): r for r in read_parquet(path)} if path.exists() else {}
     write_parquet(list((old | {name(r): r for r in records}).values()), path)
 
-# %% ../../nbs/98d_commands.policies.ipynb #c142d5fe
+# %% ../../nbs/98d_commands.policies.ipynb #d7610e2e
 def check_encoder(checkpoint: Path, folder: Path) -> int:
     "The training seed of a checkpoint; `UserError` where its training read latents of another encoder."
     from wmvla.encoders.small import load_encoder
@@ -103,7 +103,7 @@ def check_encoder(checkpoint: Path, folder: Path) -> int:
                         "evaluate it with the encoder that it was trained with.")
     return report.seed
 
-# %% ../../nbs/98d_commands.policies.ipynb #73c7b920
+# %% ../../nbs/98d_commands.policies.ipynb #40d30488
 def intervene_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla intervene`."
     dataset_flag(parser)
