@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 from ..core import EpisodeRecord, UserError
 
@@ -52,7 +52,7 @@ def wilson(
         raise UserError(f"{successes} successes out of {n} episodes is impossible; count both over the same episodes.")
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
-    z = stats.norm.ppf(0.5 + level / 2)
+    z = special.ndtri(0.5 + level / 2)
     p, shrink = successes / n, 1 + z * z / n
     centre = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -119,7 +119,7 @@ def paired_difference(
         raise UserError("No pairs to compare; evaluate both arms on the same triples first.")
     both, first, second = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
     interval = newcombe(both, first, second, len(a) - both - first - second, level)
-    p = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    p = min(1.0, 2 * special.bdtr(min(first, second), first + second, 0.5))  # at 1/2 both tails are alike
     return PairedResult(interval.estimate, interval.low, interval.high, float(p), len(a), (first, second))
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #d624fbd1
@@ -192,8 +192,8 @@ def success_table(records: Sequence[EpisodeRecord]) -> list[SuccessRow]:
 # %% ../../nbs/79_evaluate.statistics.ipynb #c62daac6
 def expanded_tail(clusters: int, level: float = 0.95) -> float:
     "Lower tail of Hesterberg's expanded percentile interval (American Statistician 69, 2015): smaller for few clusters."
-    t = stats.t.ppf(0.5 + level / 2, clusters - 1)
-    return float(stats.norm.cdf(-math.sqrt(clusters / (clusters - 1)) * t))
+    t = special.stdtrit(clusters - 1, 0.5 + level / 2)
+    return float(special.ndtr(-math.sqrt(clusters / (clusters - 1)) * t))
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #0c17e080
 def clustered_bootstrap_ratio(
