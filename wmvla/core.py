@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UserError', 'near', 'plain', 'fingerprint', 'file_digest', 'read_json', 'write_json', 'atomic_folder', 'seed_from',
-           'generator', 'seed_everything', 'torch_threads', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
+           'generator', 'torch_threads', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
 
 # %% ../nbs/00_core.ipynb #322a0c3a
 """What every room shares.
@@ -116,18 +116,6 @@ def generator(*parts: Any):
     import torch  # here, not above: the command line answers --help without loading torch
 
     return torch.Generator().manual_seed(seed_from(*parts))
-
-
-def seed_everything(seed: int) -> None:
-    "Seed Python, numpy and torch; for code that cannot be handed a generator."
-    import random
-
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #5d8bcd9c
 @contextmanager

@@ -84,8 +84,9 @@ def open_world(args: argparse.Namespace, table) -> tuple:
     from wmvla.encoders.cache import open_store, store_path
     from wmvla.encoders.small import load_encoder
 
-    encoder = load_encoder(args.encoder)
-    return open_store(store_path(table, encoder, args.cache)), encoder, read_json(args.encoder/"report.json")["effective_rank"]
+    encoder, report = load_encoder(args.encoder), args.encoder/"report.json"
+    if not report.is_file(): raise UserError(f"{report} is missing: its training was cut short; finish it with `wmvla encode`.")
+    return open_store(store_path(table, encoder, args.cache)), encoder, read_json(report)["effective_rank"]
 
 # %% ../../nbs/98c_commands.data.ipynb #f1530633
 def encode_flags(parser: argparse.ArgumentParser) -> None:

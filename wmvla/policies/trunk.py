@@ -31,7 +31,7 @@ from ..core import UserError, atomic_folder, fingerprint, near, plain, read_json
 from ..data.normalise import Normaliser
 from ..fusion.gated import FusionRecord, GatedCrossAttention
 from ..fusion.memory import Memory, MemoryInputs, check_source, make_memory
-from ..world.prophet import Prophet, ProphetConfig
+from ..world.prophet import Prophet, ProphetConfig, world_loss
 
 # %% ../../nbs/60_policies.trunk.ipynb #195ca325
 ARM_MEMORY = {"A": None, "F": "pred", "F-history": "history", "F-present": "present"}
@@ -230,8 +230,8 @@ def policy_loss(
     error = (output.normalised - policy.actions.normalise(target)).abs().mean(-1)
     losses = {"action": error.masked_fill(~action_mask, 0.0)}
     if output.predicted is not None and inputs.future is not None:
-        square = (output.predicted - policy.latents.normalise(inputs.future)).square().mean(-1)
-        losses["world"] = square.masked_fill(~inputs.future_mask, 0.0)
+        future = policy.latents.normalise(inputs.future)
+        losses["world"] = world_loss(output.predicted, future, inputs.future_mask)["mse"]
     return losses
 
 # %% ../../nbs/60_policies.trunk.ipynb #916cd6ea
