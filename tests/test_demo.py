@@ -191,7 +191,7 @@ def test_a_checkpoint_of_another_architecture_or_encoder_is_refused(done, tmp_pa
 
 def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     run = done[1]
-    store = next((run / "cache").glob("*/*"))
+    store = next((run / "cache").glob("*/*/*"))
     shutil.copytree(store, tmp_path / "store")
     meta = read_json(tmp_path / "store" / "meta.json")
     write_json(tmp_path / "store" / "meta.json", meta | {"revision": "f" * 40})
@@ -202,7 +202,7 @@ def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
 
 def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
     run = done[1]
-    store = next((run / "cache").glob("*/*"))
+    store = next((run / "cache").glob("*/*/*"))
     shutil.copytree(store, tmp_path / "store")
     write_json(tmp_path / "store" / "meta.json", read_json(store / "meta.json") | {"fingerprint": "0" * 16})
     made = ["--store", tmp_path / "store", "--checkpoint", run / "arms" / "F" / "s0" / "checkpoints" / "last"]

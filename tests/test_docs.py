@@ -61,6 +61,23 @@ def test_pages_follow_the_numbers(docs, pages):
     assert listed.count("toctree") == 4 and "grid\ndemo\ncli\n" in listed and "index" not in listed
 
 
+def test_benchmark_tables_follow_their_notebooks(docs, tmp_path):
+    for name in ("index", "benchmarks/speed", "benchmarks/tiny", "experiments/report"):
+        processed(tmp_path / "nbs", name, name.split("/")[-1])
+    (tmp_path / "tables").mkdir()
+    for name in ("speed", "gone"):
+        (tmp_path / f"tables/{name}.md").write_text(f"# {name}: results\n\n| | value |\n|---|---|\n| rate | 12 |\n")
+    pages = docs.with_tables(docs.read_pages(tmp_path / "nbs"), tmp_path / "tables")
+    shelf = ["benchmarks/speed", "benchmarks/speed-results", "benchmarks/tiny"]
+    assert [p.name for p in pages] == ["index", *shelf, "experiments/report", "benchmarks/gone-results"]
+    listed = docs.contents(pages)
+    assert listed.count("toctree") == 2, "one caption a group, wherever its pages stand"
+    assert listed.index("benchmarks/gone-results") < listed.index("experiments/report")
+    docs.write_source(pages, tmp_path / "source")
+    written = nbformat.read(tmp_path / "source/benchmarks/speed-results.ipynb", as_version=4)
+    assert [c.source.splitlines()[0] for c in written.cells] == ["# speed: results"]
+
+
 def test_what_is_written_is_a_plain_notebook(docs, pages, tmp_path):
     docs.write_source(pages, tmp_path / "source")
     written = {p.name: nbformat.read(tmp_path / f"source/{p.name}.ipynb", as_version=4) for p in pages}

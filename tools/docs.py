@@ -2,11 +2,13 @@
 
 Everything works offline. nbdev's own commands would call Quarto, hence the adapter between the two.
 `--execute` runs a copy of every notebook first, so that the pages show its outputs whether or not they are stored.
+The committed tables of `docs/benchmarks/` become pages behind the notebooks that made them.
 """
 
 import argparse
 import itertools
 import json
+import os
 import re
 import shutil
 import sys
@@ -24,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 PROCESSED = ROOT / "_proc"  # nbdev's cache of processed notebooks
 SOURCE = PROCESSED / ".sphinx"  # what Sphinx reads
 SITE = ROOT / "_docs"
+TABLES = ROOT / "docs/benchmarks"  # what benchmarks measured, committed
 PLOTLY = "application/vnd.plotly.v1+json"
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
 
@@ -126,11 +129,24 @@ def read_pages(processed: Path) -> list[Page]:
     return pages
 
 
+def with_tables(pages: list[Page], tables: Path) -> list[Page]:
+    """`pages` with every committed benchmark table as a page behind its notebook; behind all others where that is gone."""
+    tabled = list(pages)
+    for path in sorted(tables.glob("*.md")):
+        cells = [new_markdown_cell(path.read_text(encoding="utf-8"))]
+        page = Page(f"benchmarks/{path.stem}-results", "Benchmarks", nbformat.v4.new_notebook(cells=cells))
+        names = [p.name for p in tabled]
+        place = names.index(notebook) + 1 if (notebook := f"benchmarks/{path.stem}") in names else len(names)
+        tabled.insert(place, page)
+    return tabled
+
+
 def contents(pages: list[Page]) -> str:
-    """The sidebar: one captioned list a group."""
+    """The sidebar: one captioned list a group, groups in the order of their first page."""
     listed = [p for p in pages if p.name != "index"]
+    order = {group: i for i, group in enumerate(dict.fromkeys(p.group for p in listed))}
     blocks = []
-    for group, members in itertools.groupby(listed, key=lambda p: p.group):
+    for group, members in itertools.groupby(sorted(listed, key=lambda p: order[p.group]), key=lambda p: p.group):
         names = "\n".join(p.name for p in members)
         blocks.append(f"```{{toctree}}\n:hidden:\n:caption: {group}\n\n{names}\n```")
     return "\n\n".join(blocks)
@@ -163,6 +179,7 @@ def execute(path: Path) -> Path:
     kept = [cell for cell in notebook.cells if cell.cell_type != "code" or not skipped.search(cell.source)]
     running = NotebookNode({**notebook, "cells": kept})  # shares its cells, so the outputs appear in `notebook`
     where = {"metadata": {"path": ROOT / "nbs"}}
+    os.environ["IN_TEST"] = "1"  # as nbdev_test does: benchmarks then keep their runs out of the tree
     NotebookClient(running, kernel_name="python3", timeout=600, allow_errors=True, resources=where).execute()
     for output in (o for cell in kept for o in cell.get("outputs", []) if o.output_type == "error"):
         print(f"{path.name}: {output.ename}: {output.evalue[:200]}", file=sys.stderr)
@@ -188,7 +205,7 @@ def build(run_notebooks: bool) -> int:
 
     notebooks = executed_copy(ROOT / "nbs", ROOT / "_proc_executed") if run_notebooks else ROOT / "nbs"
     proc_nbs(str(notebooks), n_workers=2, force=True)
-    write_source(read_pages(PROCESSED), SOURCE)
+    write_source(with_tables(read_pages(PROCESSED), TABLES), SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
     code = sphinx(["-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(PROCESSED / ".doctrees"), str(SOURCE), str(SITE)])
     if not code:

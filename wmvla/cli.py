@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import wmvla.commands.data  # registers collect, preflight, encode
+import wmvla.commands.dataset  # registers data
 import wmvla.commands.policies  # registers train, eval, intervene
+import wmvla.commands.tokens  # registers tokens
 from .commands.flags import COMMANDS, command
 from .core import UserError, near
 
@@ -110,7 +112,7 @@ def runs_command(args: argparse.Namespace) -> None:
 # %% ../nbs/99_cli.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = ("demo", "collect", "preflight", "encode", "train", "eval", "intervene", "run", "compare", "runs")
+    order = ("demo", "collect", "data", "preflight", "encode", "tokens", "train", "eval", "intervene", "run", "compare", "runs")
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in order)
     return f"usage: wmvla COMMAND [flags]\n\ncommands:\n{rows}\n\n`wmvla COMMAND --help` lists flags with units and defaults."
 

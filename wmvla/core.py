@@ -129,11 +129,13 @@ def torch_threads(threads: int) -> Iterator[None]:
     finally: torch.set_num_threads(before)
 
 # %% ../nbs/00_core.ipynb #eb5b9a81
-def progress(iterable: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it", leave: bool = True):
-    "A progress bar with ETA on stderr; iterate over it, or call `.update(n)`."
+def progress(
+    iterable: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it", leave: bool = True, delay: int = 0
+):
+    "A progress bar with ETA on stderr, shown after `delay` seconds; iterate over it, or call `.update(n)`."
     layout = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}, ETA {remaining}]{postfix}"
     return tqdm(iterable, desc=f"{desc:<28}", total=total, unit=unit, file=sys.stderr, leave=leave, dynamic_ncols=True,
-                mininterval=0.5, bar_format=layout)
+                mininterval=0.5, bar_format=layout, delay=delay)
 
 # %% ../nbs/00_core.ipynb #325683bb
 def _start_worker(parent: int) -> None:

@@ -33,8 +33,9 @@ from .core import (
     write_json)
 from .data.episodes import EpisodeTable, decode_episode, read_episodes
 from .data.splits import Split, load_split, make_split, save_split
-from .encoders.cache import LatentStore, build_store, open_store, store_path
+from .encoders.cache import LatentStore, open_store
 from .encoders.small import SmallEncoderConfig, load_encoder, read_fitted, save_encoder, train_small_encoder
+from .encoders.writer import build_store, store_path
 from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples, read_parquet, write_parquet
 from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, run_gates
 from .evaluate.interventions import ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline
@@ -94,9 +95,10 @@ def record_stage(demo: Demo) -> None:
     save_split(make_split(read_episodes(at.dataset), p.validation_fraction, p.seed), at.split)
 
 # %% ../nbs/98a_demo.ipynb #5c28dfe4
-def train_frames(table: EpisodeTable, episodes: Sequence[int]) -> UInt8[Tensor, "t h w 3"]:
-    "All frames of some episodes, each decoded once."
-    decoded = [decode_episode(table, e) for e in progress(episodes, desc="decode train episodes", unit="episode")]
+def train_frames(table: EpisodeTable, episodes: Sequence[int], limit: int = 20_000) -> UInt8[Tensor, "t h w 3"]:
+    "Frames of some episodes, evenly spread, at most `limit`: a small encoder learns nothing more from a million."
+    every = -(-int(table.length[list(episodes)].sum()) // limit)
+    decoded = [decode_episode(table, e)[::every] for e in progress(episodes, desc="decode train episodes", unit="episode")]
     return torch.from_numpy(np.concatenate(decoded))
 
 

@@ -55,8 +55,8 @@ def clamped(
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
     "Ids `frames + offsets` held inside the episode, and a mask that is True where nothing had to be held."
     ids = frames[:, None] + offsets
-    inside = (ids >= first[:, None]) & (ids <= last[:, None])
-    return ids.clamp(first[:, None], last[:, None]), inside
+    held = ids.clamp(first[:, None], last[:, None])
+    return held, held == ids
 
 # %% ../../nbs/12_data.windows.ipynb #7b89d908
 def window_index(
@@ -64,18 +64,16 @@ def window_index(
     frames: Int[Tensor, "b"],  # absolute frame ids, any order, repeats allowed
     spec: WindowSpec = WindowSpec(),
 ) -> WindowIndex:
-    "The windows of a batch of frames. `UserError` for a frame id outside the dataset."
-    if len(frames) and not 0 <= int(frames.min()) <= int(frames.max()) < table.n_frames:
+    "The windows of a batch of frames, on the device of `frames`. `UserError` for a frame id outside the dataset."
+    past, ahead = spec.history, max(spec.future + 1, spec.horizon)
+    try: first, last = torch.from_numpy(table.bounds).to(frames.device).index_select(0, frames).unbind(1)
+    except IndexError:
         raise UserError(f"{table.dataset} has frames 0 to {table.n_frames - 1}; "
-                        f"the batch asks for {int(frames.min())} to {int(frames.max())}.")
-    start = torch.from_numpy(table.start)
-    last = start + torch.from_numpy(table.length) - 1
-    episode = torch.searchsorted(start, frames.contiguous(), right=True) - 1
-    bounds = start[episode], last[episode]
-    history = clamped(frames, torch.arange(1 - spec.history, 1), *bounds)
-    future = clamped(frames, torch.arange(1, spec.future + 1), *bounds)
-    action = clamped(frames, torch.arange(spec.horizon), *bounds)
-    return WindowIndex(*history, *future, *action)
+                        f"the batch asks for {int(frames.min())} to {int(frames.max())}.") from None
+    reach = torch.arange(1 - past, ahead, device=frames.device)
+    parts = clamped(frames, reach, first, last)  # once; the three windows are columns of it
+    spans = slice(0, past), slice(past, past + spec.future), slice(past - 1, past - 1 + spec.horizon)
+    return WindowIndex(*(part[:, span] for span in spans for part in parts))
 
 # %% ../../nbs/12_data.windows.ipynb #51686a8c
 def frames_of(

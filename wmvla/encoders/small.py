@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..core import UserError, atomic_folder, generator, plain, progress, read_json, seed_from, write_json
-from .base import effective_rank, image_batch, module_fingerprint
+from .base import Pictures, effective_rank, image_batch, module_fingerprint
 
 # %% ../../nbs/34_encoders.small.ipynb #db910a57
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class SmallEncoder(nn.Module):
     "Raw images -> side * side tokens; keeps the `Encoder` promise."
 
-    name, window = "small", 1
+    name, window, stride = "small", 1, 1
 
     def __init__(self, config: SmallEncoderConfig = SmallEncoderConfig()):
         super().__init__()
@@ -73,13 +73,20 @@ class SmallEncoder(nn.Module):
         return self.layers(images - 0.5)
 
     @torch.no_grad()
-    def encode(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b n d"]:
-        "Tokens of raw images, in reading order."
-        return self(image_batch(images, self.config.pixels)).flatten(2).transpose(1, 2)
+    def encode(self, images: Pictures) -> Float[Tensor, "b n d"]:
+        "Tokens of pictures, in reading order, on the encoder's device."
+        pixels = image_batch(images, self.config.pixels).to(next(self.parameters()).device)
+        return self(pixels).flatten(2).transpose(1, 2)
 
     def fingerprint(self) -> str:
         "16 hex characters of the weights and of how images are prepared."
         return module_fingerprint(self, config=plain(self.config), images="uint8 / 255 - 0.5")
+
+    def description(self) -> dict[str, Any]:
+        "What decided the latents; the weights are named by the fingerprint alone."
+        side = self.config.side
+        return {"model": self.name, "pooling": f"its own {side}x{side} tokens", "pixels": self.config.pixels,
+                "preprocessing": "uint8 / 255 - 0.5, frames of exactly this size", "window": 1, "stride": 1}
 
 # %% ../../nbs/34_encoders.small.ipynb #1b8cf4c2
 class Decoder(nn.Module):

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ..core import EpisodeRecord, Triple, UserError, file_digest, fingerprint, parallel_map, plain, torch_threads, write_json
-from ..encoders.small import load_encoder
+from ..encoders.choice import reopen_encoder
 from .rollout import Controller, load_donors, rollout
 from ..policies.trunk import load_policy
 from ..sim.metaworld import MetaworldEnvironment
@@ -88,7 +88,7 @@ def open_environment(task: str, settings: RenderSettings, limit: int) -> Metawor
 
 
 open_policy = lru_cache(maxsize=16)(load_policy)
-open_encoder = lru_cache(maxsize=4)(load_encoder)
+open_encoder = lru_cache(maxsize=4)(reopen_encoder)
 open_donors = lru_cache(maxsize=16)(load_donors)
 
 # %% ../../nbs/80_evaluate.closed_loop.ipynb #11d9e0ff

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..data.episodes import EpisodeTable, decode_episode, read_episodes
 from ..data.splits import Split
-from ..encoders.base import Encoder
+from ..encoders.base import ClipBuffer, Encoder
 from ..encoders.cache import LatentStore, verify_store
 from wmvla.evaluate.gates import (
     GateResult,
@@ -176,7 +176,8 @@ def look_latents(
     for episode in spread(table.n_episodes, episodes):
         at = spread(int(table.length[episode]), frames)
         cached.append(store.gather(torch.tensor(at) + int(table.start[episode])).float())
-        online.append(encoder.encode(torch.from_numpy(decode_episode(table, episode)[at])).flatten(1).cpu())
+        clips = ClipBuffer(encoder.window, encoder.stride).push(decode_episode(table, episode))
+        online.append(encoder.encode(clips[at]).flatten(1).cpu())
     return check_latents(torch.cat(cached), torch.cat(online))
 
 # %% ../../nbs/86_evaluate.preflight.ipynb #a729d78b

@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import EpisodeRecord, Triple, UserError, generator
+from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from ..policies.trunk import PolicyInput, PolicyOutput
 
@@ -46,7 +47,8 @@ class FrameHistory:
     "The last frames of one episode as latents."
 
     def __init__(self, encoder, length: int, frames: int):
-        self.encoder, self.length = encoder, length
+        self.encoder, self.length, self.frames = encoder, length, frames
+        self.clips = ClipBuffer(encoder.window, encoder.stride)
         self.waiting: list[np.ndarray] = []
         self.latents: deque[Tensor] = deque(maxlen=frames)
 
@@ -54,10 +56,15 @@ class FrameHistory:
         "Keep a picture; it is encoded at the next decision."
         self.waiting.append(image)
 
+    def skip(self) -> None:
+        "A frame was left out: no clip may join what came before with what comes now."
+        self.clips.reset()
+
     def window(self) -> tuple[Float[Tensor, "1 t d"], Bool[Tensor, "1 t"]]:
         "Latents of the last `length` frames and which of them exist; needs at least one picture."
-        for image in self.waiting:
-            self.latents.append(self.encoder.encode(torch.from_numpy(image)[None]).flatten(1)[0])
+        if self.waiting:
+            for clip in self.clips.push(np.stack(self.waiting))[-self.frames :]:
+                self.latents.append(self.encoder.encode(clip[None]).flatten(1)[0].cpu())
         self.waiting.clear()
         missing = self.length - len(self.latents)
         padded = [self.latents[0]] * missing + list(self.latents)
@@ -130,6 +137,7 @@ class Controller:
         self.trained = policy.config.memory or "off"
         self.memory = memory or self.trained
         self.frames = frames_needed(policy.config.history, self.trained, self.memory)
+        self.pictures = self.frames + (encoder.window - 1) * encoder.stride
         if not 1 <= execute <= policy.config.horizon:
             raise UserError(f"execute is {execute}, but the policy predicts {policy.config.horizon} actions; choose fewer.")
         if self.memory in DONATED and donors is None:
@@ -144,12 +152,14 @@ class Controller:
 
     def needs_image(self, step: int) -> bool:
         "Does a decision look at the frame of this step? Only the last frames before a decision are."
-        return -step % self.execute < self.frames
+        return -step % self.execute < self.pictures
 
     def act(self, image: UInt8[np.ndarray, "h w 3"] | None, state: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, " a"]:
         "The next action in environment units; a picture is needed where `needs_image` says so."
         if self.needs_image(self.step):
             self.seen.push(image)
+        else:
+            self.seen.skip()
         if self.step % self.execute == 0:
             self.chunk = decide(self, state)
         self.step += 1
