@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -31,8 +30,9 @@ from torch import Tensor
 from .core import (
     Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, torch_threads,
     write_json)
-from .data.episodes import EpisodeTable, decode_episode, read_episodes
+from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
+from .encoders.base import resized
 from .encoders.cache import LatentStore, open_store
 from .encoders.small import SmallEncoderConfig, load_encoder, read_fitted, save_encoder, train_small_encoder
 from .encoders.writer import build_store, store_path
@@ -95,16 +95,21 @@ def record_stage(demo: Demo) -> None:
     save_split(make_split(read_episodes(at.dataset), p.validation_fraction, p.seed), at.split)
 
 # %% ../nbs/98a_demo.ipynb #5c28dfe4
-def train_frames(table: EpisodeTable, episodes: Sequence[int], limit: int = 20_000) -> UInt8[Tensor, "t h w 3"]:
-    "Frames of some episodes, evenly spread, at most `limit`: a small encoder learns nothing more from a million."
-    every = -(-int(table.length[list(episodes)].sum()) // limit)
-    decoded = [decode_episode(table, e)[::every] for e in progress(episodes, desc="decode train episodes", unit="episode")]
-    return torch.from_numpy(np.concatenate(decoded))
+def train_frames(
+    table: EpisodeTable, episodes: Sequence[int], pixels: int = 0, limit: int = 20_000
+) -> UInt8[Tensor, "t h w 3"]:
+    "Frames of some episodes at the encoder's size, evenly spread, at most `limit`: a small encoder learns nothing from more."
+    every, kept = -(-int(table.length[list(episodes)].sum()) // limit), []
+    for episode in progress(episodes, desc="decode train episodes", unit="episode"):
+        for first, part in enumerate(stream_episode(table, episode, 64)):
+            frames = torch.from_numpy(part[-first * 64 % every :: every])
+            kept.append(resized(frames, pixels, pixels) if pixels else frames)
+    return torch.cat(kept)
 
 
 def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, folder: Path, seed: int) -> None:
     "Train the small encoder on the train episodes and store it; its report.json comes last and says that it is whole."
-    frames = train_frames(table, split.train)
+    frames = train_frames(table, split.train, config.pixels)
     with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
     save_encoder(encoder, folder, fitted={"split": split.hash, "revision": table.revision, "seed": seed})
     write_json(folder/"report.json", report)

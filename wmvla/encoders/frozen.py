@@ -26,7 +26,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..core import UserError
-from .base import Pictures, module_fingerprint, raw_images
+from .base import Pictures, module_fingerprint, raw_images, resized
 
 # %% ../../nbs/30a_encoders.frozen.ipynb #80a291b9
 @dataclass(frozen=True)
@@ -41,11 +41,7 @@ class Preprocessing:
 
     def __call__(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 y x"]:
         "Resize in uint8, as the processors of transformers do, then normalise in float32; on the device of the images."
-        from torchvision.transforms.v2 import InterpolationMode, functional
-
-        images, size = images.permute(0, 3, 1, 2), [self.height, self.width]
-        if list(images.shape[2:]) != size:
-            images = functional.resize(images, size, InterpolationMode(self.interpolation), antialias=True)
+        images = resized(images, self.height, self.width, self.interpolation).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] / self.scale for v in (self.mean, self.std))
         return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
 

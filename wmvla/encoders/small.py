@@ -86,7 +86,7 @@ class SmallEncoder(nn.Module):
         "What decided the latents; the weights are named by the fingerprint alone."
         side = self.config.side
         return {"model": self.name, "pooling": f"its own {side}x{side} tokens", "pixels": self.config.pixels,
-                "preprocessing": "uint8 / 255 - 0.5, frames of exactly this size", "window": 1, "stride": 1}
+                "preprocessing": "whole frame resized where it is larger or smaller, uint8 / 255 - 0.5", "window": 1, "stride": 1}
 
 # %% ../../nbs/34_encoders.small.ipynb #1b8cf4c2
 class Decoder(nn.Module):
