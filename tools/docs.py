@@ -98,7 +98,8 @@ def plain_cells(cells: list[NotebookNode], pages: set[str]) -> Iterator[Notebook
                 if (cell := documented(cell)) is None:
                     continue
             else:
-                cell.metadata, cell.outputs = NotebookNode(), [plain_output(o) for o in cell.outputs]
+                shown = [plain_output(o) for o in cell.outputs if o.get("name") != "stderr"]  # progress bars are not for readers
+                cell.metadata, cell.outputs = NotebookNode(), shown
                 cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
                 if not cell.source and not cell.outputs:
                     continue

@@ -90,7 +90,8 @@ def content_revision(info: dict, root: Path, arrays: list[np.ndarray], texts: tu
     "40 hex characters that name the content of a dataset."
     digest = hashlib.sha256()
     stats = root/"meta/stats.json"
-    pictures = {k: v for k, v in (read_json(stats) if stats.is_file() else {}).items() if "image" in k}
+    cameras = [k for k, feature in info["features"].items() if is_camera(feature)]
+    pictures = {k: v for k, v in (read_json(stats) if stats.is_file() else {}).items() if k in cameras}
     digest.update(json.dumps([info["fps"], info["features"], texts, pictures], sort_keys=True).encode())
     for array in arrays: digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:40]

@@ -90,7 +90,7 @@ def load_split(
 def split_path(dataset: str | Path) -> Path:
     "Where the split of a dataset (a folder, or a hub id) is kept when nobody says otherwise."
     folder = Path(dataset)
-    if not folder.exists(): return Path(f"{folder.name}.split.json")
+    if not folder.exists(): return Path(f"{str(dataset).replace('/', '--')}.split.json")
     folder = folder.absolute()
     beside = [folder.with_name(f"{folder.name}.split.json"), folder.with_name("split.json")]
     return next((path for path in beside if path.exists()), beside[0])

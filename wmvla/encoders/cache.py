@@ -52,7 +52,7 @@ class StoreMeta:
     shard_episodes: int  # episodes in a shard
     done: dict[str, str] = field(default_factory=dict)  # shard file -> SHA-256
 
-    @property
+    @cached_property
     def shards(self) -> dict[str, range]:
         "Shard file -> the episodes in it, in order."
         starts = range(0, len(self.length), self.shard_episodes)
@@ -152,7 +152,7 @@ class LatentStore:
 
     def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
         "Latents as stored."
-        try: rows = self._row.index_select(0, frames.reshape(-1).long())
+        try: rows = self._row.index_select(0, frames.reshape(-1).long().cpu())
         except IndexError:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}") from None
         return read_rows(self._mapped.rows, rows).reshape(*frames.shape, -1)
@@ -173,7 +173,7 @@ class ResidentStore(LatentStore):
 
     def __init__(self, store: LatentStore, device: torch.device):
         super().__init__(store.root)
-        self.device = device
+        self.device, self.fingerprint = device, store.fingerprint  # a `DeltaView` has its own
         self._all = torch.empty(self.n_frames, self.tokens * self.width, dtype=torch.float16, device=device)
         for part in torch.arange(self.n_frames).split(65536): self._all[part[0] : part[-1] + 1] = store.read(part).to(device)
 

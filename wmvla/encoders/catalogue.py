@@ -25,7 +25,7 @@ from PIL import Image
 from torch import nn
 
 from ..core import UserError, near, plain, read_json
-from .base import ClipBuffer, Encoder, card_rows, check_causal, probe_video
+from .base import ClipBuffer, Encoder, card_rows, check_causal, probe_video, relative_change
 from .frozen import DTYPES, load_failure
 from .image import POOLINGS, load_image_encoder
 from .small import load_encoder
@@ -184,7 +184,7 @@ def check_encoder(
         if not kept: raise UserError(f"Encoder '{encoder.name}' breaks its promise: {promise}.")
 
     def differs(name: str, other: torch.Tensor) -> None:
-        found[name] = ((other - latents).norm() / latents.norm().clamp_min(1e-12)).item()
+        found[name] = relative_change(other, latents)
         require(found[name] < tolerance, f"latents of the same frames differ by {found[name]:.2g} of their length ({name})")
 
     require(isinstance(encoder, Encoder), "it lacks a part of the protocol")

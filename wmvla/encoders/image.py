@@ -93,7 +93,10 @@ class ImageEncoder(FrozenEncoder):
         self.prepare, self.pooling, self.grid = prepare, pooling, grid
         self.patch, self.options = patch_side(model.config), forward_options(model, prepare)
         probe = torch.zeros(1, prepare.height, prepare.width, 3, dtype=torch.uint8, device=self.device)
-        with torch.no_grad(): prefix, patches = self.features(probe)
+        with torch.no_grad(): (prefix, patches), (_, again) = self.features(probe), self.features(probe)
+        if not torch.allclose(patches, again, atol=1e-3):
+            raise UserError(f"{type(model).__name__} answers the same picture with other tokens each time (it masks at random); "
+                            "use another model.")
         self.prefix, self.map = prefix.shape[1], tuple(patches.shape[2:])
         self.tokens, self.width = pool(prefix, patches, pooling, grid).shape[1:]
 

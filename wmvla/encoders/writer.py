@@ -20,6 +20,7 @@ import hashlib
 import io
 import os
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,12 +117,11 @@ def start_meta(path: Path, table: EpisodeTable, encoder: Encoder, shard_episodes
 
 
 def enter_shard(path: Path, shard: str, digest: str) -> None:
-    "Record a shard as done; the last one clears the claims away."
+    "Record a shard as done."
     with claimed(path, "meta", wait=True):
         meta = read_meta(path)
         meta = replace(meta, done=dict(sorted({**meta.done, shard: digest}.items())))
         write_json(path / "meta.json", meta)
-    if not unfinished(path): shutil.rmtree(path / ".claims", ignore_errors=True)
 
 # %% ../../nbs/35a_encoders.writer.ipynb #8933c907
 def _fill(stream: Callable[[], Iterable], queue: Queue, stop: Event) -> None:
@@ -149,7 +149,7 @@ def _drain(queue: Queue) -> Iterator:
 def decoded_ahead(
     streams: Iterable[Callable[[], Iterable]],  # one an episode, each gives its chunks
     threads: int = 1,  # episodes decoded at once
-    room: int = 8,  # chunks that each may be ahead
+    room: int = 2,  # chunks that each may be ahead
 ) -> Iterator[Iterator[Iterator]]:
     "The chunks of every stream, stream by stream in order, decoded in the background."
     stop, waiting, todo, pool = Event(), deque(), iter(streams), ThreadPoolExecutor(threads)
@@ -181,6 +181,7 @@ def make_shard(
     wait: bool = False,  # for another writer that has claimed it
 ) -> bool:
     "Make one shard unless another writer has claimed or made it; whether it was made here."
+    if shard not in unfinished(path): return False
     with claimed(path, shard, wait) as mine:
         if not mine or shard not in unfinished(path): return False
         meta = read_meta(path)
@@ -202,30 +203,32 @@ class ShardJob:
     devices: tuple[str, ...]
     decode: Callable
     threads: int
+    wait: bool = False  # for another writer that has claimed it
 
 
 _held = ExitStack()  # this process's claim on a device
 _encoders: dict[str, Encoder] = {}  # fingerprint -> this process's encoder
 
 
-def take_device(path: Path, devices: Sequence[str]) -> str:
-    "The first device that no other worker of this store holds, for as long as this process lives."
+def take_device(crew: Path, devices: Sequence[str]) -> str:
+    "The first device that no other worker of this crew (a folder of their own) holds, for as long as this process lives."
     for device in devices:
         if device == "cpu": return device
-        if _held.enter_context(claimed(path, device.replace(":", "-"))): return device
-    raise UserError(f"All of {', '.join(devices)} are taken by other workers of {path}; use at most {len(devices)} workers.")
+        if _held.enter_context(claimed(crew, device.replace(":", "-"))): return device
+    raise UserError(f"All of {', '.join(devices)} are taken by other workers; use at most {len(devices)} workers.")
 
 
 def run_shard_job(job: ShardJob) -> int:
     "Make a job's shard in this process; how many episodes were made."
     meta = read_meta(job.path)
     if meta.fingerprint not in _encoders:
-        encoder = job.load(take_device(job.path, job.devices))
+        crew = Path(tempfile.gettempdir()) / f"wmvla-crew-{os.getppid()}"  # the workers of one build on one machine
+        encoder = job.load(take_device(crew, job.devices))
         if encoder.fingerprint() != meta.fingerprint:
             raise UserError(f"A worker opened encoder {encoder.fingerprint()}, but the store is of {meta.fingerprint}; "
                             "the encoder's files changed, start again.")
         _encoders[meta.fingerprint] = encoder
-    made = make_shard(job.path, job.table, _encoders[meta.fingerprint], job.shard, job.decode, job.threads)
+    made = make_shard(job.path, job.table, _encoders[meta.fingerprint], job.shard, job.decode, job.threads, job.wait)
     return len(meta.shards[job.shard]) if made else 0
 
 # %% ../../nbs/35a_encoders.writer.ipynb #ba90a1c7
@@ -247,12 +250,16 @@ def build_store(
     if not todo: return LatentStore(path)
     if workers > 1 and load is None: raise UserError("build_store with several workers needs `load`, which opens the encoder.")
     with progress(desc="encode latents", total=sum(len(meta.shards[s]) for s in todo), unit="episode") as bar:
-        if workers > 1 and len(todo) > 1:
-            jobs = [ShardJob(path, light(table), shard, load, tuple(devices), decode, threads) for shard in todo]
-            for made in parallel_map(run_shard_job, jobs, workers): bar.update(made)
         for wait in (False, True):
-            for shard in unfinished(path):
-                if make_shard(path, table, encoder, shard, decode, threads, wait): bar.update(len(meta.shards[shard]))
+            todo = unfinished(path)
+            if workers > 1 and (len(todo) > 1 or todo and devices[0] != "cpu"):  # for one shard on a CPU none is started
+                jobs = [ShardJob(path, light(table), shard, load, tuple(devices), decode, threads, wait) for shard in todo]
+                for made in parallel_map(run_shard_job, jobs, workers): bar.update(made)
+            else:
+                for shard in todo:
+                    if make_shard(path, table, encoder, shard, decode, threads, wait): bar.update(len(meta.shards[shard]))
+    for claims in (path / ".claims", Path(tempfile.gettempdir()) / f"wmvla-crew-{os.getpid()}"):
+        shutil.rmtree(claims, ignore_errors=True)
     return LatentStore(path)
 
 # %% ../../nbs/35a_encoders.writer.ipynb #d20276ec

@@ -174,26 +174,26 @@ class Centres:
     @staticmethod
     def at(codebook: Float[Tensor, "v d"]) -> "Centres":
         "Without a past."
-        return Centres(codebook.clone(), torch.zeros_like(codebook), codebook.new_zeros(len(codebook)))
+        return Centres(codebook.clone(), torch.zeros_like(codebook).double(), torch.zeros(len(codebook)).double())
 
     def add(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         "Count rows with their nearest centre; the squared distances to it."
         codes, distance = nearest(rows, self.codebook)
-        self.total.index_add_(0, codes, rows)
+        self.total.index_add_(0, codes, rows.double())  # float32 stops counting at 16 million rows of one centre
         self.count += torch.bincount(codes, minlength=len(self.count))
         return distance
 
     def move(self) -> None:
         "Every centre to the mean of its rows; one without rows stays."
         mean = self.total / self.count.clamp(min=1e-6)[:, None]
-        self.codebook = torch.where(self.count[:, None] > 0, mean, self.codebook)
+        self.codebook = torch.where(self.count[:, None] > 0, mean.float(), self.codebook)
 
     def revive(self, rows: Float[Tensor, "b d"], distance: Float[Tensor, " b"], stream: torch.Generator) -> None:
         "Set centres with less than a tenth of a row onto rows drawn by their distance."
         dead = (self.count < 0.1).nonzero().flatten()[: int((distance > 0).sum())]
         if not len(dead): return
         picked = rows[torch.multinomial(distance, len(dead), generator=stream)]
-        self.codebook[dead], self.total[dead], self.count[dead] = picked, picked, 1.0
+        self.codebook[dead], self.total[dead], self.count[dead] = picked, picked.double(), 1.0
         self.revived += len(dead)
 
 # %% ../../nbs/39_world.kmeans.ipynb #6665fa34

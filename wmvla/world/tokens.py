@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PER', 'latents_of', 'store_source', 'TokenMeta', 'read_token_meta', 'TokenStore', 'open_tokens', 'verify_tokens',
-           'tokens_path', 'write_codes', 'build_tokens', 'TokensConfig', 'find_tokens', 'fit_tokens', 'usage_of',
-           'DiscreteTargets', 'discrete_targets', 'CodeFrames', 'places_of_codes', 'frames_per_token']
+           'tokens_path', 'write_codes', 'build_tokens', 'TokensConfig', 'find_tokens', 'values_quantiser',
+           'fit_tokens', 'usage_of', 'DiscreteTargets', 'discrete_targets', 'CodeFrames', 'places_of_codes',
+           'frames_per_token']
 
 # %% ../../nbs/40a_world.tokens.ipynb #dc8bdb58
 """The token store: the codes of every frame, beside the latents that they were made of.
@@ -35,7 +36,7 @@ from ..encoders.cache import LatentStore
 from .fsq import FSQConfig
 from .kmeans import KMeansConfig, VectorSource
 from .quantise import (
-    CodeUsage, FittedOn, Quantiser, code_usage, fit_quantiser, load_quantiser, write_quantiser)
+    CodeUsage, FittedOn, Quantiser, ScalarQuantiser, code_usage, fit_quantiser, load_quantiser, write_quantiser)
 
 # %% ../../nbs/40a_world.tokens.ipynb #bc164690
 PER = ("token", "frame")
@@ -187,13 +188,13 @@ def build_tokens(
 @dataclass(frozen=True)
 class TokensConfig:
     "Which quantiser, and of what."
-    quantiser: str = "kmeans"  # kmeans or fsq
+    quantiser: str = "kmeans"  # kmeans, fsq, or values (latents that are FSQ's values already, as discrete tokenizers give)
     codes: int = 1024  # of kmeans; fsq has the product of its levels
-    levels: tuple[int, ...] = (8, 5, 5, 5)  # of fsq
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # of fsq and values; Cosmos: 8 8 8 5 5 5
     per: str = "token"  # token: n codes a frame; frame: one code for the mean over its tokens
 
     def __post_init__(self):
-        for name, options in (("quantiser", ("kmeans", "fsq")), ("per", PER)):
+        for name, options in (("quantiser", ("kmeans", "fsq", "values")), ("per", PER)):
             value = getattr(self, name)
             if value not in options:
                 raise UserError(f"There is no {name} {value!r}.{near(value, options)} Choose {' or '.join(options)}.")
@@ -212,13 +213,27 @@ class TokensConfig:
 # %% ../../nbs/40a_world.tokens.ipynb #a6644c29
 def find_tokens(store: LatentStore, split: Split, config: TokensConfig = TokensConfig(), seed: int = 0) -> TokenStore | None:
     "The finished token store of this recipe, if there is one."
-    for file in sorted(store.root.glob("tokens/*/meta.json")):
+    for file in sorted(store.root.glob("tokens/[!.]*/meta.json")):  # a dot begins what another process has not finished
         meta = read_token_meta(file.parent)
         if (meta.store, meta.revision, meta.recipe) == (store.fingerprint, store.meta.revision, config.recipe(split, seed)):
             return TokenStore(file.parent)
     return None
 
 # %% ../../nbs/40a_world.tokens.ipynb #198b803c
+def values_quantiser(store: LatentStore, config: TokensConfig) -> ScalarQuantiser:
+    "The exact quantiser of latents that are FSQ's values; `UserError` where they are not values of these levels."
+    if config.per != "token" or store.width != len(config.levels):
+        raise UserError(f"Latents of width {store.width} are no values of {len(config.levels)} levels a token; "
+                        "give one level for each of their numbers, and leave per at token.")
+    quantiser = ScalarQuantiser.of_values(config.levels)
+    probe = store.gather(torch.linspace(0, store.n_frames - 1, min(store.n_frames, 64)).long()).unflatten(-1, (-1, store.width))
+    off = (quantiser.decode(quantiser.encode(probe)) - probe).abs().max().item()
+    if off > 1e-2:
+        raise UserError(f"The latents are up to {off:.2f} away from the values of levels {config.levels}; "
+                        "give the tokenizer's own levels, or choose fsq.")
+    return quantiser
+
+# %% ../../nbs/40a_world.tokens.ipynb #bfab09a2
 def fit_tokens(
     table: EpisodeTable, store: LatentStore, split: Split, config: TokensConfig = TokensConfig(), seed: int = 0
 ) -> TokenStore:
@@ -229,7 +244,8 @@ def fit_tokens(
             raise UserError(f"The {name} is of revision {revision[:12]}, but {table.dataset} is {table.revision[:12]}; "
                             "use the one that was made for this dataset.")
     if found := find_tokens(store, split, config, seed): return found
-    quantiser = fit_quantiser(store_source(store, frames_of(table, split.train), config.per), config.fit, seed)
+    if config.quantiser == "values": quantiser = values_quantiser(store, config)
+    else: quantiser = fit_quantiser(store_source(store, frames_of(table, split.train), config.per), config.fit, seed)
     fitted = FittedOn(store.fingerprint, table.revision, split.hash, seed)
     return build_tokens(store, quantiser, config.per, fitted, config.recipe(split, seed))
 
