@@ -106,11 +106,12 @@ class OwnProcessor:
         return f"the checkpoint's own {type(self.processor).__name__}: {', '.join(done)}"
 
 # %% ../../nbs/30a_encoders.frozen.ipynb #f0ed4fea
-def architecture(model: nn.Module) -> dict[str, Any]:
-    "A model's configuration without paths, versions and data types; empty where it has none."
-    if not hasattr(model, "config"): return {}
+def architecture(model: nn.Module, prepare: Any = None) -> dict[str, Any]:
+    "A model's configuration without paths, versions and data types, and the exact numbers of its preprocessing."
+    exact = {k: plain(v) for k, v in vars(prepare).items() if k != "processor"} if prepare else {}
+    told = model.config.to_dict() if hasattr(model, "config") else {}
     named = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "_attn_implementation")
-    return {k: v for k, v in plain(model.config.to_dict()).items() if k not in named}
+    return {"exact": exact, "config": {k: v for k, v in plain(told).items() if k not in named}}
 
 # %% ../../nbs/30a_encoders.frozen.ipynb #1a64da9d
 class FrozenEncoder(nn.Module):
@@ -149,8 +150,7 @@ class FrozenEncoder(nn.Module):
     @cached_property
     def _fingerprint(self) -> str:
         said = {k: v for k, v in self.description().items() if k != "source"}
-        exact = {k: plain(v) for k, v in vars(self.prepare).items() if k != "processor"} if hasattr(self, "prepare") else {}
-        return module_fingerprint(self.model, **said, exact=exact, config=architecture(self.model))
+        return module_fingerprint(self.model, **said, **architecture(self.model, getattr(self, "prepare", None)))
 
     def fingerprint(self) -> str: return self._fingerprint
 

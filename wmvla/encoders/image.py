@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..core import UserError
+from ..core import UserError, generator
 from .frozen import FrozenEncoder, OwnProcessor, Preprocessing, load_pretrained, read_preprocessing
 
 # %% ../../nbs/31_encoders.image.ipynb #ed7773bc
@@ -92,7 +92,8 @@ class ImageEncoder(FrozenEncoder):
         super().__init__(model, source)
         self.prepare, self.pooling, self.grid = prepare, pooling, grid
         self.patch, self.options = patch_side(model.config), forward_options(model, prepare)
-        probe = torch.zeros(1, prepare.height, prepare.width, 3, dtype=torch.uint8, device=self.device)
+        noise = torch.rand(1, prepare.height, prepare.width, 3, generator=generator("probe"))
+        probe = (255 * noise).to(self.device, torch.uint8)
         with torch.no_grad(): (prefix, patches), (_, again) = self.features(probe), self.features(probe)
         if not torch.allclose(patches, again, atol=1e-3):
             raise UserError(f"{type(model).__name__} answers the same picture with other tokens each time (it masks at random); "
