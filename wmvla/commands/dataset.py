@@ -43,7 +43,7 @@ def read_source(args: argparse.Namespace) -> Any:
 
     given = {f.name: value for f in fields(DatasetKeys) if (value := getattr(args, f"{f.name}_key", None))}
     keys = replace(KNOWN_DATASETS.get(args.dataset, DatasetKeys()), **given) if given else None
-    return read_episodes(args.dataset, keys, args.revision)
+    return read_episodes(args.dataset, keys, getattr(args, "revision", None))
 
 # %% ../../nbs/98c_commands.dataset.ipynb #f6d851bb
 def data_flags(parser: argparse.ArgumentParser) -> None:
