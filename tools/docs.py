@@ -75,7 +75,10 @@ def plain_output(output: NotebookNode) -> NotebookNode:
     if PLOTLY in output.get("data", {}):
         import plotly.io
 
-        figure = plotly.io.from_json(json.dumps({k: output["data"][PLOTLY][k] for k in ("data", "layout")}), skip_invalid=True)
+        stored = {k: output["data"][PLOTLY][k] for k in ("data", "layout")}
+        for picture in stored["layout"].get("images", []):
+            picture["source"] = "".join(picture["source"])  # nbdev splits whatever is called source into lines
+        figure = plotly.io.from_json(json.dumps(stored), skip_invalid=True)
         output["data"] = {"text/html": plotly.io.to_html(figure, include_plotlyjs=False, full_html=False)}
     return output
 
