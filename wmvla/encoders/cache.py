@@ -146,9 +146,9 @@ class LatentStore:
     @cached_property
     def _row(self) -> Int[Tensor, " f"]:
         "The row of each frame in the mapped array; 32 bits where they do."
+        kind = torch.int32 if len(self._mapped.rows) < 2**31 else torch.int64
         parts = zip(self._mapped.first.tolist(), self._mapped.count, strict=True)
-        rows = torch.cat([torch.arange(first, first + count) for first, count in parts])
-        return rows.int() if rows[-1] < 2**31 else rows
+        return torch.cat([torch.arange(first, first + count, dtype=kind) for first, count in parts])
 
     def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
         "Latents as stored."
