@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .dataset import key_flags, read_source, source_flags
+from .dataset import find_split, key_flags, read_source, source_flags
 from .flags import add_flags, command, from_flags
 from ..core import UserError
 
@@ -54,12 +54,9 @@ def split_flag(parser: argparse.ArgumentParser) -> None:
 
 def open_dataset(args: argparse.Namespace, make: bool = False) -> tuple:
     "(table, split, path of the split) of the flags above; `make`: where there is none, make one beside the dataset."
-    from wmvla.data.splits import load_split, make_split, save_split, split_path
-
     table = read_source(args)
-    path = args.split or split_path(args.dataset)
-    if make and not path.exists(): save_split(make_split(table), path)
-    return table, load_split(path, table), path
+    path, split = find_split(table, args.dataset, args.split, make)
+    return table, split, path
 
 # %% ../../nbs/98d_commands.data.ipynb #0bbb29eb
 def preflight_flags(parser: argparse.ArgumentParser) -> None:

@@ -58,12 +58,18 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON in the place of tables")
 
 
-def find_split(args: argparse.Namespace, table: Any) -> tuple[Path, Any]:
-    "The path of the dataset's split and the split, made and saved where there is none."
+def find_split(
+    table: Any,
+    dataset: str,  # as it was named: its split lies beside it
+    path: Path | None,  # where the split lies instead; None or empty: there
+    make: bool = True,  # make and save one where there is none
+    **how: Any,  # validation_fraction and seed of a new one
+) -> tuple[Path, Any]:
+    "The path of a dataset's split, and the split."
     from wmvla.data.splits import load_split, make_split, save_split, split_path
 
-    path = split_path(args.dataset) if args.split == Path() else args.split
-    if not path.exists(): save_split(make_split(table, args.validation_fraction, args.seed), path)
+    if path in (None, Path()): path = split_path(dataset)
+    if make and not path.exists(): save_split(make_split(table, **how), path)
     return path, load_split(path, table)
 
 
@@ -74,7 +80,9 @@ def data_command(args: argparse.Namespace) -> None:
 
     table = read_source(args)
     summary = summarise(table)
-    path, split = find_split(args, table) if args.split else (None, None)
+    path = split = None
+    how = {"validation_fraction": args.validation_fraction, "seed": args.seed}
+    if args.split: path, split = find_split(table, args.dataset, args.split, **how)
     if args.json:
         part = {"split": {"path": path, "hash": split.hash, **plain(split)}} if split else {}
         print(json.dumps(plain({**plain(summary), **part}), indent=1))

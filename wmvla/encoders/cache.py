@@ -7,7 +7,7 @@ __all__ = ['StoreMeta', 'read_meta', 'map_file', 'MappedRows', 'read_rows', 'Lat
            'store_to', 'DeltaView', 'unfinished', 'open_store', 'verify_store']
 
 # %% ../../nbs/35_encoders.cache.ipynb #10609999
-"""Latents of a whole dataset on disk, made once and read from memory maps at the speed of a memory copy.
+"""Latents of a whole dataset on disk, made once and read in bulk from memory maps.
 
 A store lies at `cache/<dataset>@<revision>/<camera>/<encoder fingerprint>/`: shards of a few episodes each (`.npy`, fp16,
 `[frame, token, width]`) and a `meta.json` that names everything that decided them. This room is the format and its reader;
