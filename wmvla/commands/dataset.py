@@ -57,7 +57,7 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of a new split (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON in the place of tables")
 
-
+# %% ../../nbs/98c_commands.dataset.ipynb #5392e1c9
 def find_split(
     table: Any,
     dataset: str,  # as it was named: its split lies beside it
@@ -72,7 +72,7 @@ def find_split(
     if make and not path.exists(): save_split(make_split(table, **how), path)
     return path, load_split(path, table)
 
-
+# %% ../../nbs/98c_commands.dataset.ipynb #23a0c76a
 @command("data", "what a dataset holds: size, tasks, lengths, ranges, cameras; --keys its columns, --split its split", data_flags)
 def data_command(args: argparse.Namespace) -> None:
     "`wmvla.data.summary.summarise` and `wmvla.data.splits`."
