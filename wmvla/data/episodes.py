@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int, Int64, Shaped, UInt8
 
 from ..core import UserError, near, read_json
 from .columns import check_complete, episode_instructions, read_frames, read_sorted, task_texts
@@ -76,9 +76,10 @@ class EpisodeTable:
         return int(self.length.sum())
 
     @cached_property
-    def bounds(self) -> Int64[np.ndarray, "t 2"]:
-        "First and last frame of the episode that each frame belongs to; windows look it up."
-        return np.stack([self.start, self.start + self.length - 1], axis=1).repeat(self.length, axis=0)
+    def bounds(self) -> Int[np.ndarray, "t 2"]:
+        "First and last frame of the episode that each frame belongs to, in 32 bits where they do; windows look it up."
+        both = np.stack([self.start, self.start + self.length - 1], axis=1)
+        return both.astype(np.int32 if self.n_frames < 2**31 else np.int64).repeat(self.length, axis=0)
 
     @property
     def episode_of_frame(self) -> Int64[np.ndarray, "t"]:

@@ -39,12 +39,32 @@ class WindowSpec:
 @dataclass(frozen=True)
 class WindowIndex:
     "Absolute frame ids of a batch of windows; a mask is False where the id was clamped at an episode's edge."
-    history: Int[Tensor, "b t"]
-    history_mask: Bool[Tensor, "b t"]
-    future: Int[Tensor, "b k"]
-    future_mask: Bool[Tensor, "b k"]
-    action: Int[Tensor, "b h"]
-    action_mask: Bool[Tensor, "b h"]
+    spec: WindowSpec
+    frames: Int[Tensor, "b n"]  # all that a window reaches, in order: its history, then what its future or its actions need
+    inside: Bool[Tensor, "b n"]  # False where clamped
+
+    @property
+    def shown(self) -> Int[Tensor, "b shown"]:
+        "Frames whose latents a window holds: history and future."
+        return self.frames[:, : self.spec.history + self.spec.future]
+
+    @property
+    def history(self) -> Int[Tensor, "b t"]: return self.frames[:, : self.spec.history]
+    @property
+    def history_mask(self) -> Bool[Tensor, "b t"]: return self.inside[:, : self.spec.history]
+    @property
+    def future(self) -> Int[Tensor, "b k"]: return self.shown[:, self.spec.history :]
+    @property
+    def future_mask(self) -> Bool[Tensor, "b k"]: return self.inside[:, self.spec.history : self.spec.history + self.spec.future]
+    @property
+    def action(self) -> Int[Tensor, "b h"]: return self.frames[:, self.spec.history - 1 :][:, : self.spec.horizon]
+    @property
+    def action_mask(self) -> Bool[Tensor, "b h"]: return self.inside[:, self.spec.history - 1 :][:, : self.spec.horizon]
+
+    def split(self, sizes: Sequence[int]) -> "list[WindowIndex]":
+        "Consecutive parts of that many windows."
+        parts = zip(self.frames.split(sizes), self.inside.split(sizes), strict=True)
+        return [WindowIndex(self.spec, frames, inside) for frames, inside in parts]
 
 # %% ../../nbs/12_data.windows.ipynb #7314e62b
 def clamped(
@@ -65,15 +85,13 @@ def window_index(
     spec: WindowSpec = WindowSpec(),
 ) -> WindowIndex:
     "The windows of a batch of frames, on the device of `frames`. `UserError` for a frame id outside the dataset."
-    past, ahead = spec.history, max(spec.future + 1, spec.horizon)
-    try: first, last = torch.from_numpy(table.bounds).to(frames.device).index_select(0, frames).unbind(1)
+    bounds = torch.from_numpy(table.bounds).to(frames.device)
+    try: first, last = bounds.index_select(0, frames).unbind(1)
     except IndexError:
         raise UserError(f"{table.dataset} has frames 0 to {table.n_frames - 1}; "
                         f"the batch asks for {int(frames.min())} to {int(frames.max())}.") from None
-    reach = torch.arange(1 - past, ahead, device=frames.device)
-    parts = clamped(frames, reach, first, last)  # once; the three windows are columns of it
-    spans = slice(0, past), slice(past, past + spec.future), slice(past - 1, past - 1 + spec.horizon)
-    return WindowIndex(*(part[:, span] for span in spans for part in parts))
+    reach = torch.arange(1 - spec.history, max(spec.future + 1, spec.horizon), dtype=bounds.dtype, device=frames.device)
+    return WindowIndex(spec, *clamped(frames.to(bounds.dtype), reach, first, last))
 
 # %% ../../nbs/12_data.windows.ipynb #51686a8c
 def frames_of(

@@ -117,10 +117,10 @@ class MappedRows:
         self.rows: Float16[Tensor, "r m"] = torch.from_numpy(np.frombuffer(raw, np.float16).reshape(rows, row))
 
 # %% ../../nbs/35_encoders.cache.ipynb #74860c0d
-def read_rows(table: Float16[Tensor, "r m"], rows: Int[Tensor, " b"]) -> Float16[Tensor, "b m"]:
-    "`table[rows]` for rows anywhere in memory; ids are not checked."
-    bags = torch.arange(len(rows), dtype=rows.dtype)
-    return torch.nn.functional.embedding_bag(rows, table, bags, mode="sum") if len(rows) else table[:0]
+def read_rows(table: Float[Tensor, "r m"], rows: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+    "`table[rows]` for rows anywhere in memory (-0 becomes 0); on the CPU, ids are not checked."
+    if not len(rows) or table.device.type != "cpu": return table.index_select(0, rows)
+    return torch.nn.functional.embedding_bag(rows, table, torch.arange(len(rows), dtype=rows.dtype), mode="sum")
 
 # %% ../../nbs/35_encoders.cache.ipynb #8e95d020
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ class LatentStore:
 
     def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
         "Latents as stored."
-        try: rows = self._row.index_select(0, frames.reshape(-1).long().cpu())
+        try: rows = self._row.index_select(0, frames.reshape(-1).cpu())
         except IndexError:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}") from None
         return read_rows(self._mapped.rows, rows).reshape(*frames.shape, -1)
@@ -163,8 +163,7 @@ class LatentStore:
 
     def windows(self, index: WindowIndex, delta: bool = False) -> LatentWindows:
         "Latents of history and future; with `delta` the future as its difference to the present."
-        both = self.read(torch.cat([index.history, index.future], 1))
-        history, future = both.split([index.history.shape[1], index.future.shape[1]], 1)
+        history, future = self.read(index.shown).split([index.spec.history, index.spec.future], 1)
         return LatentWindows(history, future - history[:, -1:] if delta else future)
 
 # %% ../../nbs/35_encoders.cache.ipynb #16dcc629
@@ -181,7 +180,7 @@ class ResidentStore(LatentStore):
         "Latents as stored, on the device; ids may come from the CPU."
         if frames.device.type == "cpu" and frames.numel() and not 0 <= frames.min() <= frames.max() < self.n_frames:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}")
-        return self._all.index_select(0, frames.reshape(-1).long().to(self.device)).reshape(*frames.shape, -1)
+        return read_rows(self._all, frames.reshape(-1).to(self.device)).reshape(*frames.shape, -1)
 
 
 def store_to(store: LatentStore, device: str | torch.device, share: float = 0.8) -> LatentStore:

@@ -29,7 +29,7 @@ from ..core import UserError, fingerprint, progress, read_json, torch_threads, w
 from ..fusion.gated import FusionRecord
 from ..policies.trunk import PolicyConfig, WorldPolicy, group_of, loss_weights, policy_loss, save_policy
 from ..runs import log_metrics
-from .batches import Batch, Noise, TrainData, augment, batch_frames, fit_normalisers, load_data, make_batch
+from .batches import Batch, Noise, TrainData, augment, fit_normalisers, load_data, train_batches
 from .evidence import ActionErrors, MovedRow, action_errors, horizon_rows, movement
 from ..world.diagnostics import HorizonRow
 
@@ -207,10 +207,9 @@ def fit(policy: WorldPolicy, data: TrainData, job: TrainJob) -> list[StepRow]:
     config, rows, path = job.train, [], job.folder / "metrics.jsonl"
     path.unlink(missing_ok=True)
     optimiser, noise = make_optimiser(policy, config), Noise.of(job.seed, config.latent_noise, config.state_noise)
-    steps = enumerate(batch_frames(data.train, config.steps, config.batch, job.seed))
+    steps = enumerate(train_batches(data, config.steps, config.batch, job.seed, future=policy.prophet is not None))
     if job.show: steps = progress(steps, desc=f"train {job.policy.arm} seed {job.seed}", total=config.steps)
-    for step, frames in steps:
-        batch = make_batch(data, frames, future=policy.prophet is not None)
+    for step, batch in steps:
         batch.inputs = augment(batch.inputs, policy, noise)
         rows.append(train_step(policy, optimiser, batch, config, step))
         if step % config.log_every == 0 or step == config.steps - 1: log_metrics(path, **vars(rows[-1]))

@@ -52,7 +52,7 @@ def store_source(
     store: LatentStore,
     frames: Int[Tensor, " f"],  # the frames that may be read
     per: str = "token",
-    numbers: int = 1 << 24,  # read from the store at a time: 64 MB
+    numbers: int = 1 << 19,  # read from the store at a time: 2 MB
 ) -> VectorSource:
     "The vectors of these frames, by row: frame first, then token."
     n = 1 if per == "frame" else store.tokens
@@ -166,7 +166,7 @@ def build_tokens(
     per: str = "token",  # or frame: one code for the mean over a frame's tokens
     fitted: FittedOn | None = None,  # what the quantiser has seen
     recipe: dict[str, Any] | None = None,
-    batch: int = 16_384,  # vectors in memory at once
+    batch: int = 4096,  # vectors in memory at once
 ) -> TokenStore:
     "Write the token store of these latents, or find it; `UserError` for another width or an unknown `per`."
     if per not in PER: raise UserError(f"There is no per={per!r}.{near(per, PER)} Choose token or frame.")
@@ -265,7 +265,7 @@ class DiscreteTargets:
 
 def discrete_targets(tokens: TokenStore, index: WindowIndex) -> DiscreteTargets:
     "Present and future codes of windows."
-    both = tokens.gather(torch.cat([index.history[:, -1:], index.future], 1))
+    both = tokens.gather(index.shown[:, index.spec.history - 1 :])
     return DiscreteTargets(both[:, 0], both[:, 1:], index.future_mask)
 
 # %% ../../nbs/40a_world.tokens.ipynb #4edd0210
