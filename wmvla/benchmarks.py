@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['meets', 'BenchmarkRow', 'judge', 'PairedRatio', 'timed_rate', 'paired_ratio', 'anonymous_memory', 'MemoryPeak',
-           'start_fresh', 'sample_peak', 'peak_memory', 'crew', 'machine', 'Benchmark', 'read_benchmark', 'amount',
-           'results_table', 'write_benchmark', 'end_on_error', 'start_benchmark']
+           'start_fresh', 'return_freed', 'sample_peak', 'peak_memory', 'crew', 'machine', 'Benchmark',
+           'read_benchmark', 'amount', 'results_table', 'write_benchmark', 'end_on_error', 'start_benchmark']
 
 # %% ../nbs/02_benchmarks.ipynb #32011c5b
 """What a benchmark notebook needs: rows that judge themselves, ratios of paired runs, peak memory of a step.
@@ -15,6 +15,7 @@ ratio of neighbours is what counts. Results go into `benchmark.json` of a run an
 """
 
 # %% ../nbs/02_benchmarks.ipynb #ae431e35
+import ctypes
 import gc
 import math
 import os
@@ -141,8 +142,14 @@ def start_fresh(function: Callable, *work: Any) -> tuple[BaseProcess, Connection
     return process, ours
 
 
+def return_freed() -> None:
+    "Let this process give blocks of 64 kB and more back to the system as soon as they are freed, where its C library can."
+    if tune := getattr(ctypes.CDLL(None), "mallopt", None): tune(-3, 1 << 16)  # M_MMAP_THRESHOLD of glibc
+
+
 def _measured(work: bytes, pipe: Connection) -> None:
     "In the fresh process: unpack, wait for the word, run, say how it ended."
+    return_freed()
     function, args = cloudpickle.loads(work)
     gc.collect()
     pipe.send("ready")
