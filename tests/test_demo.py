@@ -15,7 +15,7 @@ import pytest
 
 from wmvla.cli import main
 from wmvla.core import read_json, write_json
-from wmvla.evaluate.closed_loop import read_parquet, without_latency
+from wmvla.evaluate.records import read_parquet, without_latency
 from wmvla.runs import open_run
 
 WMVLA = [Path(sys.executable).parent / "wmvla"]
@@ -142,7 +142,7 @@ def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     checkpoint = tmp_path / "F" / "checkpoints" / "last"
     code, out, err = run_command(capsys, "intervene", dataset, *made, "--checkpoint", checkpoint)
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["zero", "random", "shuffle", "oracle"], err
-    rollout = ["--tasks", "drawer-open-v3", "--init_per_task", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
+    rollout = ["--tasks", "drawer-open-v3", "--episodes", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
     code, out, err = run_command(capsys, "eval", checkpoint, "--encoder", encoder, "--out", tmp_path / "eval", *rollout)
     assert code == 0 and "0/1" in out and (tmp_path / "eval" / "episodes.parquet").exists(), err
     code, out, _ = run_command(capsys, "compare", run, "F", "A")
@@ -238,4 +238,4 @@ def test_run_json_is_whole(done):
     record = json.loads((done[1] / "run.json").read_text())
     assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]
     assert record["versions"]["mujoco"] == "3.3.2"
-    assert record["gates"] and {"name", "passed", "saw", "fix"} == set(record["gates"][0])
+    assert record["gates"] and {"name", "passed", "saw", "fix", "unsure"} == set(record["gates"][0])

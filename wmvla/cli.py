@@ -19,9 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import wmvla.commands.data  # registers collect, preflight, encode
+import wmvla.commands.data  # registers collect, encode
 import wmvla.commands.dataset  # registers data
 import wmvla.commands.policies  # registers train, eval, intervene
+import wmvla.commands.preflight  # registers preflight
+import wmvla.commands.statistics  # registers plan
 import wmvla.commands.tokens  # registers tokens
 from .commands.flags import COMMANDS, command
 from .core import UserError, near
@@ -79,7 +81,7 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
 @command("compare", "two arms on the same episodes, or the verdict of a run, by rules written before the evidence", compare_flags)
 def compare(args: argparse.Namespace) -> None:
     "`wmvla.evaluate.verdict`."
-    from wmvla.evaluate.closed_loop import read_parquet
+    from wmvla.evaluate.records import read_parquet
     from wmvla.evaluate.verdict import contrast
     from wmvla.runs import open_run
 
@@ -112,7 +114,7 @@ def runs_command(args: argparse.Namespace) -> None:
 # %% ../nbs/99_cli.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = ("demo", "collect", "data", "preflight", "encode", "tokens", "train", "eval", "intervene", "run", "compare", "runs")
+    order = "demo collect replay data preflight encode tokens train eval intervene run plan compare runs".split()
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in order)
     return f"usage: wmvla COMMAND [flags]\n\ncommands:\n{rows}\n\n`wmvla COMMAND --help` lists flags with units and defaults."
 

@@ -36,14 +36,15 @@ from .encoders.base import resized
 from .encoders.cache import LatentStore, open_store
 from .encoders.small import SmallEncoderConfig, load_encoder, read_fitted, save_encoder, train_small_encoder
 from .encoders.writer import build_store, store_path
-from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples, read_parquet, write_parquet
+from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples
 from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, run_gates
 from .evaluate.interventions import ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline
 from .evaluate.offline import build_donors, make_plan
 from .evaluate.preflight import dataset_gates, encoder_gates, look_normalisers, training_gates
-from .evaluate.rollout import DONATED, save_donors
+from .evaluate.records import read_parquet, write_parquet
 from .evaluate.statistics import SuccessRow, success_table
 from .evaluate.verdict import claim, claim_card, gather_evidence
+from .evaluate.world_agent import DONATED, save_donors
 from .policies.trunk import load_policy
 from .runs import Run, create_run, finish_run, git_state, mark_stage
 from .sim.metaworld import check_tasks
@@ -219,8 +220,7 @@ def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
 
 def judge_stage(demo: Demo) -> list[GateResult]:
     "Run the gates, weigh the evidence, write `verdict.json` and `claim.md`; returns the gates."
-    at = demo.layout
-    gates = run_gates(all_gates(demo))
+    at, gates = demo.layout, run_gates(all_gates(demo))
     ratios, closed_loop = read_interventions(at.path)
     evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, ratios, closed_loop)
     verdict = claim(evidence)

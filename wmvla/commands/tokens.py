@@ -43,7 +43,7 @@ def tokens_flags(parser: argparse.ArgumentParser) -> None:
     dataset_flag(parser)
     parser.add_argument("--store", type=Path, required=True, help="folder of a latent store, as `wmvla encode` prints it")
     parser.add_argument("--seed", type=int, default=0, help="of k-means (default: 0)")
-    parser.add_argument("--verify", action="store_true", help="only compare the codes with their checksum; exit 1 where they differ")
+    parser.add_argument("--verify", action="store_true", help="only compare the codes with their checksum; exit 1 if they differ")
     add_flags(parser, TokensConfig)
 
 # %% ../../nbs/98f_commands.tokens.ipynb #dbe95dcb

@@ -53,7 +53,8 @@ def read_provenance(root: str | Path) -> Provenance:
     "From a dataset's folder. `UserError` where the dataset was not recorded by `collect`."
     path = Path(root)/"meta/wmvla.json"
     if not path.is_file():
-        raise UserError(f"{root} has no meta/wmvla.json: it was not recorded by `wmvla collect`, so it cannot be replayed.")
+        raise UserError(f"{root} has no meta/wmvla.json, so nothing says how its pictures were made and where its episodes "
+                        "start; it was not recorded by `wmvla collect`: record one.")
     return Provenance.from_row(read_json(path))
 
 # %% ../../nbs/23a_sim.journal.ipynb #954e563e

@@ -7,7 +7,8 @@ __all__ = ['Teacher', 'metaworld_teacher', 'TeacherEpisode', 'teach']
 
 # %% ../../nbs/23_sim.teachers.ipynb #9857ff67
 """Teachers act on the simulator's privileged state; what they do becomes demonstrations for policies that only see
-pictures. MetaWorld ships one scripted expert a task. `teach` plays one episode and returns it as a typed record."""
+pictures. MetaWorld ships one scripted expert a task. `teach` plays one episode of a teacher in either benchmark's environment
+and returns it as a typed record."""
 
 # %% ../../nbs/23_sim.teachers.ipynb #adaf5d52
 import functools
@@ -18,7 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from .metaworld import Environment, check_tasks, task_table
+from .environment import Environment
+from .metaworld import check_tasks, task_table
 
 # %% ../../nbs/23_sim.teachers.ipynb #39b1dbca
 @runtime_checkable
@@ -47,7 +49,7 @@ class TeacherEpisode:
     task: str
     init_seed: int
     instruction: str
-    image: UInt8[np.ndarray, "t h w 3"]
+    images: dict[str, UInt8[np.ndarray, "t h w 3"]]  # by dataset key, the main camera first
     state: Float32[np.ndarray, "t s"]
     action: Float32[np.ndarray, "t a"]  # as executed
     environment_state: Float32[np.ndarray, "t p"]  # privileged
@@ -59,6 +61,11 @@ class TeacherEpisode:
         "Did the last action reach the goal?"
         return bool(self.success[-1])
 
+    @property
+    def image(self) -> UInt8[np.ndarray, "t h w 3"]:
+        "Pictures of the main camera."
+        return next(iter(self.images.values()))
+
 # %% ../../nbs/23_sim.teachers.ipynb #d497ab41
 def teach(
     env: Environment,
@@ -69,9 +76,11 @@ def teach(
     env.reset(init_seed)
     rows, done = [], False
     while not done:
-        before = env.image(), env.state, env.privileged.astype(np.float32)
+        before = env.images(), env.state, env.privileged.astype(np.float32)
         step = env.step(np.asarray(teacher(env.privileged), np.float32))
         rows.append((*before, env.executed, np.float32(step.reward), step.success))
         done = step.success or step.truncated
-    image, state, hidden, action, reward, success = (np.stack(column) for column in zip(*rows, strict=True))
-    return TeacherEpisode(env.task, init_seed, env.instruction, image, state, action, hidden, reward, success)
+    pictures, *columns = zip(*rows, strict=True)
+    images = {camera: np.stack([frame[camera] for frame in pictures]) for camera in env.cameras}
+    state, hidden, action, reward, success = map(np.stack, columns)
+    return TeacherEpisode(env.task, init_seed, env.instruction, images, state, action, hidden, reward, success)

@@ -84,7 +84,8 @@ def read_findings(folder: str | Path) -> Findings:
     trainings = [read_report(home) for home in homes]
     metrics = [tuple(read_metrics(home/"metrics.jsonl")) for home in homes]
     histories = [History(t.arm, t.seed, rows) for t, rows in zip(trainings, metrics, strict=True)]
-    gates, verdict = [GateResult(**g) for g in run.gates], Verdict(**verdict | {"reasons": tuple(verdict["reasons"])})
+    gates, lists = [GateResult(**g) for g in run.gates], {k: tuple(verdict.get(k, ())) for k in ("reasons", "gates")}
+    verdict = Verdict(**verdict | lists)
     extra = [read_json(needed(folder, name)) for name in ("split.json", "encoder/report.json")]
     return Findings(folder, run, read_records(folder), histories, trainings, *read_interventions(folder), gates, verdict, *extra)
 
@@ -110,8 +111,10 @@ def arms_table(records: Sequence[EpisodeRecord]) -> str:
 # %% ../../nbs/91c_view.report.ipynb #98ba6f6a
 def gates_table(gates: Sequence[GateResult]) -> str:
     "Every gate, failed ones first, with what it saw and the fix."
-    mark = {True: Raw('<span class="wm-pass">passed</span>'), False: Raw('<span class="wm-fail">failed</span>')}
-    rows = [[mark[g.passed], g.name, g.saw + (f" → {g.fix}" if g.fix else "")] for g in sorted(gates, key=lambda g: g.passed)]
+    mark = {"pass": Raw('<span class="wm-pass">passed</span>'), "FAIL": Raw('<span class="wm-fail">failed</span>'),
+            "cannot tell": Raw('<span class="wm-open">cannot tell</span>')}
+    order = sorted(gates, key=lambda g: ("FAIL", "cannot tell", "pass").index(g.word))
+    rows = [[mark[g.word], g.name, g.saw + (f" → {g.fix}" if g.fix else "")] for g in order]
     return table_html(["", "gate", "what it saw"], rows)
 
 # %% ../../nbs/91c_view.report.ipynb #f3511fc1
