@@ -64,7 +64,7 @@ def instruction_of(task: str) -> str:
 
 
 def step_limit(task: str) -> int:
-    "Actions until an episode counts as failed: LIBERO's published limits; in MetaWorld, enough for three times the expert."
+    "Actions before an episode fails: LIBERO's published limits; MetaWorld's 200 suffice for every expert but push-back's."
     return libero_task(task).limit if benchmark_of(task) == "libero" else DEFAULT_LIMIT
 
 
