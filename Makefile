@@ -29,4 +29,4 @@ docs: setup ## the documentation site, in _docs/index.html (ARGS="--execute" run
 
 clean: ## delete what can be made again, but neither runs/ nor .venv
 	@rm -rf _docs _proc _proc_executed jupyter_execute build dist *.egg-info .pytest_cache .ruff_cache
-	@find wmvla nbs tests tools docs -name __pycache__ -prune -exec rm -rf {} +
+	@find wmvla lerobot_policy_world_modality nbs tests tools docs -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,7 @@
-"""LeRobot policy folders through `lerobot-wm-eval` on MetaWorld: any number of workers, killed and continued, the same rows."""
+"""LeRobot policy folders through `lerobot-wm-eval`: any number of workers, killed and continued, the same rows as LeRobot's.
+
+Rows hold a hash of all executed actions, so they are equal only where the episodes were.
+"""
 
 import os
 import signal
@@ -7,55 +10,64 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from wmvla.commands.policies import lerobot_wm_eval
-from wmvla.evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples
+from wmvla.evaluate.closed_loop import evaluate
+from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.evaluate.records import read_parquet, without_latency
+from wmvla.sim.libero import libero_ready
+from wmvla.sim.suites import camera_keys
 
-TASKS = ["reach-v3", "drawer-open-v3"]
+METAWORLD, LIBERO = "drawer-close-v3", "libero_spatial-0"
 EVAL = [sys.executable, "-c", "import sys; from wmvla.commands.policies import lerobot_wm_eval as main; sys.exit(main())"]
-FLAGS = ["--quality=fast", "--env.task", *TASKS, "--eval.n_episodes=3", "--limit=40", "--device=cpu"]
+SHORT = {METAWORLD: 40, LIBERO: 14}  # environment steps; the untrained ACT closes some drawers in 24 to 29
+needs_libero = pytest.mark.skipif(not libero_ready(), reason="LIBERO's objects are not on this machine")
 
 
-def save(policy, config, folder: Path, action: dict | None = None) -> Path:
-    """A policy folder as `lerobot-train` leaves it; `action`: the statistics of its actions."""
+def save(policy, config, folder: Path) -> Path:
+    """A policy folder as `lerobot-train` leaves it, whose statistics make an untrained MetaWorld policy push."""
     from lerobot.policies.factory import make_pre_post_processors
 
-    unit = {"mean": torch.zeros(4), "std": torch.ones(4)}
-    stats = {"action": action or unit, "observation.state": unit}
-    stats["observation.image"] = {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.5)}
+    wide = lambda n, std: {"mean": torch.zeros(n), "std": torch.full((n,), std)}
+    state, action = (f.shape[0] for f in (config.robot_state_feature, config.action_feature))
+    stats = {"observation.state": wide(state, 1.0), "action": wide(action, 0.3)}
+    if action == 4:
+        stats["action"]["mean"] = torch.tensor([-1.0, 0.0, -1.0, -1.0])
+    for key in config.image_features:
+        stats[key] = {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.5)}
     policy.save_pretrained(folder)
     for part in make_pre_post_processors(config, dataset_stats=stats):
         part.save_pretrained(folder)
     return folder
 
 
-def features(pixels: int) -> dict:
+def features(pixels: int, task: str = METAWORLD) -> dict:
     from lerobot.configs.types import FeatureType, PolicyFeature
 
-    seen = {"observation.image": PolicyFeature(FeatureType.VISUAL, (3, pixels, pixels))}
-    seen["observation.state"] = PolicyFeature(FeatureType.STATE, (4,))
-    action = {"action": PolicyFeature(FeatureType.ACTION, (4,))}
+    state, action = (8, 7) if task == LIBERO else (4, 4)
+    seen = {key: PolicyFeature(FeatureType.VISUAL, (3, pixels, pixels)) for key in camera_keys(task)}
+    seen["observation.state"] = PolicyFeature(FeatureType.STATE, (state,))
+    action = {"action": PolicyFeature(FeatureType.ACTION, (action,))}
     return dict(input_features=seen, output_features=action, device="cpu", push_to_hub=False)
 
 
-def make_act(folder: Path, action: dict | None = None) -> Path:
-    """A small untrained ACT."""
+@pytest.fixture(scope="module")
+def act(tmp_path_factory):
+    """A small untrained ACT for a task's benchmark."""
     from lerobot.policies.act.configuration_act import ACTConfig
     from lerobot.policies.act.modeling_act import ACTPolicy
 
-    torch.manual_seed(0)
-    sizes = dict(dim_model=32, n_heads=2, dim_feedforward=32, n_encoder_layers=1, n_decoder_layers=1, chunk_size=20)
-    config = ACTConfig(**features(48), **sizes, n_action_steps=20, use_vae=False, pretrained_backbone_weights=None)
-    return save(ACTPolicy(config), config, folder, action)
+    def make(task: str) -> Path:
+        torch.manual_seed(0)
+        sizes = dict(dim_model=32, n_heads=2, dim_feedforward=32, n_encoder_layers=1, n_decoder_layers=1, chunk_size=20)
+        config = ACTConfig(**features(48, task), **sizes, n_action_steps=20, use_vae=False, pretrained_backbone_weights=None)
+        return save(ACTPolicy(config), config, tmp_path_factory.mktemp("act") / "policy")
 
-
-@pytest.fixture(scope="module")
-def act(tmp_path_factory) -> Path:
-    return make_act(tmp_path_factory.mktemp("policies") / "act")
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -98,54 +110,72 @@ def smolvla(tmp_path_factory) -> Path:
     return save(SmolVLAPolicy(config), config, home / "policy")
 
 
+def flags(task: str, folder: Path, episodes: int, out: Path) -> list[str]:
+    shared = ["--quality=fast", "--device=cpu", f"--limit={SHORT[task]}", "--env.task", task]
+    return [*shared, f"--policy.path={folder}", f"--eval.n_episodes={episodes}", f"--out={out}"]
+
+
 def rows(folder: Path) -> list[dict]:
-    return sorted(without_latency(read_parquet(folder / "episodes.parquet")), key=str)
+    """Sorted and without videos, of which only one side of a comparison has any."""
+    return sorted(({**row, "video": ""} for row in without_latency(read_parquet(folder / "episodes.parquet"))), key=str)
 
 
-@pytest.fixture(scope="module")
-def whole(act, tmp_path_factory) -> list[dict]:
-    """The rows of an evaluation with four workers that nobody disturbed."""
-    out = tmp_path_factory.mktemp("whole")
-    assert lerobot_wm_eval([f"--policy.path={act}", *FLAGS, "--workers=4", f"--out={out}", "--videos=1"]) == 0
-    assert len(list((out / "videos").glob("*_failure.mp4"))) == 2
-    return [row | {"video": ""} for row in rows(out)]
-
-
-def test_killed_and_continued_with_another_number_of_workers(act, whole, tmp_path):
-    command = [*EVAL, f"--policy.path={act}", *FLAGS, f"--out={tmp_path}"]
-    process = subprocess.Popen([*command, "--workers=2", "--turns=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    lines, deadline = tmp_path / "rollouts.jsonl", time.time() + 120
+def kill_in_the_middle(command: list[str], lines: Path, episodes: int) -> list[str]:
+    """Kill an evaluation once two of its episodes are finished, and see that its simulators die too; the finished lines."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 200
     while not (lines.exists() and lines.read_text().count("\n") >= 2):
         assert process.poll() is None and time.time() < deadline, "the evaluation ended or hung before its second episode"
-        time.sleep(0.02)
+        time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive, "simulators outlived the evaluation"
-    kept = lines.read_text().splitlines()[:2]
-    assert lines.read_text().count("\n") < 6, "too late: nothing was left to continue"
-    end = subprocess.run([*command, "--workers=1"], capture_output=True, text=True, timeout=200)
-    assert end.returncode == 0, end.stderr
-    assert lines.read_text().splitlines()[:2] == kept, "a finished episode ran again"
-    assert rows(tmp_path) == whole
-    assert "executes 10 of 20 actions (it was saved with 20" in end.stdout and "48 px, fast" in end.stdout
+    assert lines.read_text().count("\n") < episodes, "too late: nothing was left to continue"
+    return lines.read_text().splitlines()[:2]
 
 
-def test_smolvla_has_noise_of_its_own_in_every_episode(smolvla, tmp_path):
-    def run(noise_seed=0, **settings):
-        jobs = [EvalJob(smolvla, None, "smolvla", 0, t) for t in make_triples(TASKS, 2, noise_seed=noise_seed)]
-        traced = [EvalJob(j.policy_folder, None, j.arm, 0, j.triple, trace_path=f"{i}.json") for i, j in enumerate(jobs)]
-        config = EvalConfig(quality="fast", limit=12, device="cpu", folder=str(tmp_path), **settings)
-        return without_latency(evaluate(traced, config))
+def check_workers_and_kill(task: str, folder: Path, episodes: int, tmp_path: Path, workers: tuple[int, int]) -> list[dict]:
+    """Four workers that nobody disturbs, and `workers` before and after a kill: the same rows, which are returned."""
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert lerobot_wm_eval([*flags(task, folder, episodes, whole), "--workers=4", "--turns=1", "--videos=1"]) == 0
+    before, after = ([*flags(task, folder, episodes, torn), f"--workers={n}", "--turns=1"] for n in workers)
+    kept = kill_in_the_middle([*EVAL, *before], torn / "rollouts.jsonl", episodes)
+    assert lerobot_wm_eval(after) == 0
+    assert (torn / "rollouts.jsonl").read_text().splitlines()[:2] == kept, "a finished episode ran again"
+    found = rows(whole)
+    assert rows(torn) == found
+    assert len({row["actions"] for row in found}) == len(found) == episodes, "every episode is another one"
+    return found
 
-    assert run(workers=1) == run(workers=2, turns=1), "company changes an episode"
-    assert run(workers=2, batch=3) == run(workers=1, batch=3, turns=3)
+
+def test_killed_and_continued_with_another_number_of_workers(act, tmp_path, capsys):
+    found = check_workers_and_kill(METAWORLD, act(METAWORLD), 6, tmp_path, (2, 1))
+    assert {row["success"] for row in found} == {True, False} and len({row["steps"] for row in found}) > 2
+    assert [p.name.rpartition("_")[2] for p in (tmp_path / "whole/videos").iterdir()] == ["success.mp4"]
+    said = capsys.readouterr().out
+    assert "executes 10 of 20 actions (it was saved with 20" in said and "48 px, fast" in said
+
+
+@needs_libero
+def test_one_and_four_workers_and_a_kill_on_libero(act, tmp_path):
+    check_workers_and_kill(LIBERO, act(LIBERO), 4, tmp_path, (1, 1))
+    assert [p.name.rpartition("_")[2] for p in (tmp_path / "whole/videos").iterdir()] == ["failure.mp4"]
+
+
+def test_smolvla_has_noise_of_its_own_in_every_episode(smolvla):
+    def run(**settings):
+        triples = [t for noise in (0, 1) for t in make_triples([METAWORLD], 2, noise_seed=noise)]
+        config = EvalConfig(quality="fast", limit=20, device="cpu", batch=3, **settings)
+        return without_latency(evaluate([EvalJob(smolvla, None, "smolvla", 0, t) for t in triples], config))
+
+    found = run(workers=1, turns=3)
+    assert len({row["actions"] for row in found}) == 4, "neither the initial state nor the noise may be without effect"
+    assert run(workers=2, turns=1) == found, "company changes an episode"
 
 
 def test_noise_reaches_the_actions(smolvla):
-    import numpy as np
-
     from wmvla.core import Triple
     from wmvla.evaluate.agents import Request, Seen
     from wmvla.evaluate.lerobot_agent import LeRobotAgent
@@ -164,37 +194,60 @@ def test_noise_reaches_the_actions(smolvla):
 def test_a_folder_without_its_processors_is_refused(act, tmp_path, capsys):
     broken = tmp_path / "broken"
     broken.mkdir()
-    for file in act.iterdir():
+    for file in (whole := act(METAWORLD)).iterdir():
         if not file.name.startswith("policy_postprocessor"):
-            os.symlink(file, broken / file.name)
-    assert lerobot_wm_eval([f"--policy.path={broken}", *FLAGS, f"--out={tmp_path / 'out'}"]) == 2
+            os.symlink(whole / file.name, broken / file.name)
+    assert lerobot_wm_eval(flags(METAWORLD, broken, 1, tmp_path / "out")) == 2
     assert "without policy_postprocessor.json" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def lerobot_success(folder: Path, task: str, seeds: list[int], limit: int) -> list[bool]:
-    """What LeRobot's own evaluation loop says of a policy folder, on these initial states."""
+def lerobot_episodes(folder: Path, task: str, seeds: list[int], limit: int) -> list[tuple[bool, np.ndarray]]:
+    """Success and executed actions of a policy folder at these initial states, by LeRobot's own evaluation loop."""
+    from lerobot.configs import PreTrainedConfig
     from lerobot.envs import make_env, make_env_pre_post_processors
     from lerobot.envs.configs import MetaworldEnv
+    from lerobot.policies.factory import make_policy, make_pre_post_processors
     from lerobot.scripts.lerobot_eval import rollout
 
-    from wmvla.evaluate.lerobot_agent import open_policy, open_processors
-
-    config = MetaworldEnv(task=task)
-    vector = make_env(config, n_envs=len(seeds), use_async_envs=False)[task][0]
+    env, config = MetaworldEnv(task=task), PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path, config.n_action_steps = folder, 10
+    vector = make_env(env, n_envs=1, use_async_envs=False)[task][0]  # two in one process would draw each other's pictures
     real = vector.call
-    vector.call = lambda name, *a, **k: (limit,) * len(seeds) if name == "_max_episode_steps" else real(name, *a, **k)
-    policy = open_policy(folder, 10)
-    processors = *make_env_pre_post_processors(config, policy.config), *open_processors(folder, policy.config)
-    played = rollout(vector, policy, *processors, seeds=seeds)
+    vector.call = lambda name, *a, **k: (limit,) if name == "_max_episode_steps" else real(name, *a, **k)
+    policy = make_policy(config, env_cfg=env).eval()
+    parts = *make_env_pre_post_processors(env, config), *make_pre_post_processors(config, str(folder))
+    played = [rollout(vector, policy, *parts, seeds=[seed]) for seed in seeds]
     vector.close()
-    return played["success"].any(1).tolist()
+    return [(bool(p["success"].any()), p["action"][0].numpy()) for p in played]
 
 
-def test_success_agrees_with_lerobot_eval(tmp_path):
-    """A policy whose statistics make it push in one direction closes some drawers and not others: the same ones."""
-    folder = make_act(tmp_path / "push", {"mean": torch.tensor([-1.0, 0.0, -1.0, -1.0]), "std": torch.zeros(4)})
-    jobs = [EvalJob(folder, None, "act", 0, t) for t in make_triples(["drawer-close-v3"], 4, first_seed=1000)]
-    ours = [r.success for r in evaluate(jobs, EvalConfig(quality="fast", limit=30, device="cpu", workers=1))]
-    assert ours == [False, True, False, True]
-    assert lerobot_success(folder, "drawer-close-v3", [1000, 1001, 1002, 1003], 30) == ours
+def test_episodes_agree_with_lerobot_eval(act, monkeypatch):
+    """The same pictures, the same actions and the same end, once LeRobot's first observation shows the initial state."""
+    import mujoco
+    from lerobot.envs.metaworld import MetaworldEnv
+
+    from wmvla.evaluate.lerobot_agent import LeRobotAgent
+
+    executed, decide, formatted = {}, LeRobotAgent.decide, MetaworldEnv._format_raw_obs
+
+    def noted(self, requests):
+        answers = decide(self, requests)
+        for request, chunk in zip(requests, answers, strict=True):
+            executed.setdefault(request.triple.init_seed, []).append(chunk.actions)
+        return answers
+
+    def as_it_is(self, raw):
+        mujoco.mj_forward(self._env.model, self._env.data)  # see `sim.metaworld`: The first picture lies
+        return formatted(self, self._env._get_curr_obs_combined_no_goal())
+
+    monkeypatch.setattr(LeRobotAgent, "decide", noted)
+    monkeypatch.setattr(MetaworldEnv, "_format_raw_obs", as_it_is)
+    folder, seeds = act(METAWORLD), [1000, 1001]
+    jobs = [EvalJob(folder, None, "act", 0, t) for t in make_triples([METAWORLD], 2, first_seed=1000)]
+    ours = evaluate(jobs, EvalConfig(pixels=480, quality="full", limit=30, device="cpu", workers=1))
+    assert [r.success for r in ours] == [False, True], "a policy of which every episode ends alike shows nothing"
+    for seed, row, (success, actions) in zip(seeds, ours, lerobot_episodes(folder, METAWORLD, seeds, 30), strict=True):
+        assert success == row.success and len(actions) == row.steps
+        np.testing.assert_allclose(np.concatenate(executed[seed])[: row.steps], actions, atol=1e-5)
+        assert np.ptp(actions, axis=0).min() > 0.01

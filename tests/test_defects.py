@@ -12,6 +12,7 @@ import torch
 
 from wmvla.cli import main
 from wmvla.core import read_json, write_json
+from wmvla.data.normalise import Normaliser
 from wmvla.encoders.writer import build_store
 from wmvla.evaluate import sightings
 from wmvla.evaluate.agents import Chunk, DecisionRow, Look
@@ -20,6 +21,10 @@ from wmvla.evaluate.gates import run_gates
 from wmvla.evaluate.inspection import LOOKS, subject_gates
 from wmvla.evaluate.preflight import encoder_gates, policy_gates
 from wmvla.evaluate.sightings import Subject
+from wmvla.evaluate.world_agent import WorldAgent
+from wmvla.policies.trunk import PolicyConfig
+from wmvla.policies.world_policy import WorldPolicy
+from wmvla.sim import replay
 from wmvla.sim.features import CollectConfig
 from wmvla.sim.metaworld import MetaworldEnvironment
 from wmvla.sim.record import collect
@@ -123,8 +128,8 @@ def policies(sound, tmp_path_factory):
 
 def test_executing_the_whole_chunk_is_seen(policies):
     make, gates = policies
-    assert gates(make("blind", n_action_steps=50)) == {"executed steps"}
     assert gates(make("blind"), execute=50) == {"executed steps"} and gates(make("blind"), execute=10) == set()
+    assert gates(make("lazy", n_action_steps=50)) == set(), "an evaluation executes at most ten unless it is told otherwise"
 
 
 def test_rebuilt_processors_are_seen(policies):
@@ -173,7 +178,7 @@ def test_normalised_actions_in_the_dataset_are_seen(copy):
 class Remembering:
     """A policy with a memory: it answers how many decisions it has taken, beside a number that its instruction decides."""
 
-    look, memory = Look(1, 4), "off"
+    look, memory, batch = Look(1, 4), "off", 1
 
     def __init__(self, shared: bool = False, stream: np.random.Generator | None = None):
         self.shared, self.stream, self.taken = shared, stream, {}
@@ -209,14 +214,34 @@ class Stuck(MetaworldEnvironment):
 class Overwritten(MetaworldEnvironment):
     """Goes to the wanted state and then resets, which draws another one."""
 
-    def reset(self, init_seed): return super().reset(init_seed + 7)
+    drawn = 0
+
+    def reset(self, init_seed):
+        Overwritten.drawn += 1
+        super().reset(init_seed)
+        return super().reset(10_000 + Overwritten.drawn)
 
 
-@pytest.mark.parametrize("world", [Stuck, Overwritten])
-def test_initial_states_that_are_not_reached_are_seen(sound, monkeypatch, world):
+def install(monkeypatch, world):
+    """Every simulator that a gate opens, to look or to replay, is this one."""
     monkeypatch.setattr(sightings, "make_environment", lambda c: world(c.task, c.settings))
+    monkeypatch.setattr(replay, "blind_environment", lambda task: world(task))
+
+
+@pytest.mark.parametrize("world, replayed", [(Stuck, set()), (Overwritten, {"replay"})])
+def test_initial_states_that_are_not_reached_are_seen(sound, monkeypatch, world, replayed):
+    """The recorded episodes start at the number where `Stuck` is stuck, so they replay."""
+    install(monkeypatch, world)
     seen = found_in(sound)
-    assert "initial states" in seen and seen <= {"initial states", "first frame"}
+    assert {"initial states"} | replayed <= seen <= {"initial states", "first frame"} | replayed
+
+
+def test_a_world_that_ignores_the_number_is_seen_beside_a_downloaded_dataset(copy, monkeypatch):
+    """There the episode's own start is set by hand, and comes back whatever a reset does."""
+    (copy / "meta" / "wmvla.json").unlink()
+    own = MetaworldEnvironment.reset
+    monkeypatch.setattr(MetaworldEnvironment, "reset", lambda self, init_seed: own(self, 0))
+    assert "initial states" in found_in(copy, quality="fast")
 
 
 # 7. No text, one text, another text
@@ -226,6 +251,13 @@ def test_initial_states_that_are_not_reached_are_seen(sound, monkeypatch, world)
 def test_wrong_instructions_are_seen_by_their_gate_alone(copy, texts):
     write_texts(copy, texts)
     assert found_in(copy) == {"instructions"}
+
+
+def test_one_right_text_for_two_tasks_is_seen_in_a_downloaded_dataset(copy):
+    (copy / "meta" / "wmvla.json").unlink()
+    write_texts(copy, [Subject(copy).table.instruction[0]] * 2)
+    results = {r.name: r for r in run_gates(subject_gates(Subject(copy, quality="fast")))}
+    assert not results["instructions"].passed and results["instructions"].saw.endswith("one text for 2 tasks")
 
 
 # 8. Keys and cameras
@@ -266,7 +298,7 @@ def test_a_turned_picture_is_seen(sound, monkeypatch, turn):
     class Turned(MetaworldEnvironment):
         def image(self): return np.ascontiguousarray(turn(super().image()))
 
-    monkeypatch.setattr(sightings, "make_environment", lambda c: Turned(c.task, c.settings))
+    install(monkeypatch, Turned)
     assert found_in(sound) == PICTURES
 
 
@@ -287,10 +319,19 @@ class Clips:
 def test_another_window_than_the_caches_is_seen(sound, tmp_path):
     table = Subject(sound).table
     store = build_store(table, Clips(), tmp_path)
-    look = lambda encoder: failed(encoder_gates(table, store, encoder, 9.0))
-    assert look(Clips()) == set()
+    assert failed(encoder_gates(table, lambda: store, Clips(), lambda: 9.0)) == set()
+
+    def asked(encoder, pictures=None):
+        size = Clips.width
+        config = PolicyConfig(arm="F-history", latent=size, text=16, width=16, layers=1, heads=2, history=3, future=2, horizon=16)
+        agent = WorldAgent(WorldPolicy(config, *(Normaliser.identity(n) for n in (size, 4, 4))).eval(), encoder, 10)
+        if pictures: agent.look = Look(pictures, 10)
+        return failed(agent_gates(lambda: agent, table, lambda: store))
+
+    assert asked(Clips()) == set()
     for window, stride in ((1, 1), (2, 2), (3, 1)):
-        assert look(Clips(window, stride)) == {"latent window"}
+        assert asked(Clips(window, stride)) == {"latent window"}
+    assert asked(Clips(), pictures=3) == {"latent window"}, "too few pictures are drawn"
 
 
 # The gripper, and what an action means
@@ -305,8 +346,8 @@ def test_a_flipped_gripper_is_seen_in_the_environment(sound, monkeypatch):
     class Flipped(MetaworldEnvironment):
         def step(self, action): return super().step(action * [1, 1, 1, -1])
 
-    monkeypatch.setattr(sightings, "make_environment", lambda c: Flipped(c.task, c.settings))
-    assert found_in(sound) == {"gripper sign"}
+    install(monkeypatch, Flipped)
+    assert found_in(sound) == {"gripper sign", "replay"}
 
 
 def test_a_gripper_from_0_to_1_is_seen(copy):
@@ -338,8 +379,10 @@ def test_the_command_prints_writes_and_exits(sound, copy, capsys, tmp_path):
     code, out = run(capsys, "preflight", copy, "--gates", "rendering", "action_range")
     kept = read_json(copy.with_name("d.preflight.json"))
     assert code == 1 and "FAIL rendering: " in out and "pass action range: " in out and "1 of 2 gates passed" in out
+    assert run(capsys, "preflight", copy, "--gates", "keys")[1].splitlines()[-1].startswith("1 of 1 gates passed (2 of all 3)")
     assert (kept["passed"], kept["failed"]) == (False, ["rendering"])
     assert [g["name"] for g in kept["gates"]] == ["action range", "rendering"]
+    assert read_json(copy.with_name("d.preflight.json"))["failed"] == ["rendering"], "what it saw is not erased"
     assert run(capsys, "preflight", sound, "--gates", "rendring")[0] == 2
     code, out = run(capsys, "preflight", sound, "--list")
     assert code == 0 and out.splitlines() == list(LOOKS)
@@ -356,19 +399,26 @@ def test_cannot_tell_blocks_like_a_failure(copy, capsys):
 
 def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
     from wmvla.core import EpisodeRecord
-    from wmvla.evaluate.verdict import claim, gather_evidence, refusals
+    from wmvla.evaluate.contrasts import contrast
+    from wmvla.evaluate.gates import GateResult
+    from wmvla.evaluate.standing import CORE, judged, refusals
+    from wmvla.evaluate.verdict import claim, gather_evidence
 
     rest = (9, 1.0, 0.0, 0.0, 1.0, 0)  # steps, latency, gate, share, entropy, nonfinite
-    wins = {"A": 4, "F": 12, "F-history": 4, "F-present": 4}
-    records = [EpisodeRecord(arm, seed, "pred", "push-v3", i, 0, i < n, *rest)
-               for arm, n in wins.items() for seed in (0, 1) for i in range(12)]
+    wins = {"A": ("off", 4), "F": ("pred", 12), "F-history": ("history", 4), "F-present": ("present", 4)}
+    records = [EpisodeRecord(arm, seed, memory, "push-v3", i, 0, i < n, *rest)
+               for arm, (memory, n) in wins.items() for seed in (0, 1) for i in range(12)]
+    others = [GateResult(n, True, "fine") for family in ("latents", "training", "rollout") for n in CORE[family]]
     results = run_gates(subject_gates(Subject(copy)))
-    assert claim(gather_evidence(records, results)).claim != "blocked"
+    assert claim(gather_evidence(records, results + others)).claim != "blocked"
+    alone = claim(gather_evidence(records, results))
+    assert alone.claim == "blocked" and "no gate of the family 'latents' was run" in alone.sentence, "silence blocks"
     provenance(copy, mujoco="3.8.1")
-    results = run_gates(subject_gates(Subject(copy)))
+    results = run_gates(subject_gates(Subject(copy))) + others
     said = claim(gather_evidence(records, results))
     assert said.claim == "blocked" and "gate 'rendering' failed: mujoco 3.8.1 then" in said.sentence
     assert "rendering" in said.gates and refusals("offline", results) == ()
+    assert "gate 'rendering' failed" in judged(contrast(records, "F", "A"), results).splitlines()[1]
     unsure = [replace(r, unsure=True) for r in results]
     assert "cannot tell" in claim(gather_evidence(records, unsure)).sentence
 

@@ -140,13 +140,17 @@ def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     code, out, err = run_command(capsys, "train", dataset, *made, "--out", tmp_path / "F", "--arm", "F", *sizes)
     assert code == 0 and "validation action error" in out, err
     checkpoint = tmp_path / "F" / "checkpoints" / "last"
-    code, out, err = run_command(capsys, "intervene", dataset, *made, "--checkpoint", checkpoint)
-    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["zero", "random", "shuffle", "oracle"], err
+    spoilt = ["--sources", "zero", "random", "shuffle", "oracle", "--out", tmp_path / "spoilt"]
+    code, out, err = run_command(capsys, "intervene", dataset, *made, "--checkpoint", checkpoint, *spoilt)
+    assert code == 0 and [line.split()[1] for line in out.splitlines()[2:6]] == ["zero", "random", "shuffle", "oracle"], err
+    code, out, err = run_command(capsys, "offline", dataset, *made, "--checkpoint", checkpoint)
+    assert code == 0 and "| F s0 | constant | copy last | marginal |" in out, err
     rollout = ["--tasks", "drawer-open-v3", "--episodes", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
     code, out, err = run_command(capsys, "eval", checkpoint, "--encoder", encoder, "--out", tmp_path / "eval", *rollout)
     assert code == 0 and "0/1" in out and (tmp_path / "eval" / "episodes.parquet").exists(), err
-    code, out, _ = run_command(capsys, "compare", run, "F", "A")
+    code, out, _ = run_command(capsys, "compare", run, "F", "A", "--out", tmp_path / "claim")
     assert code == 0 and out.startswith("F - A:")
+    assert read_json(tmp_path / "claim" / "claim.json")["roles"]["history"] == ["F-history"]
     code, out, _ = run_command(capsys, "runs", "--runs", done[0])
     assert code == 0 and "first" in out and "done" in out
     code, out, _ = run_command(capsys, "preflight", dataset)

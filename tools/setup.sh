@@ -102,7 +102,7 @@ make_environment() {
     touch .venv/.installing
     say "installing requirements.lock into .venv (about 8 GB of packages; minutes when they must be fetched)"
     "$uv" pip sync --python .venv/bin/python requirements.lock
-    "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+    "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e . -e ./lerobot_policy_world_modality
     rm .venv/.installing
 }
 
@@ -114,7 +114,10 @@ check_for_real() {
     packages=$(.venv/bin/python tools/check_system.py) || stop "this machine still cannot render or decode video; the reason stands above."
 }
 
-state() { { cat requirements.lock setup.py settings.ini tools/setup.sh tools/check_system.py; libraries; pwd; } | sha256sum; }
+FILES="requirements.lock setup.py settings.ini lerobot_policy_world_modality/pyproject.toml tools/setup.sh tools/check_system.py"
+
+# shellcheck disable=SC2086
+state() { { cat $FILES; libraries; pwd; } | sha256sum; }
 
 is_ready() { [ -e .venv/.ready ] && [ "$(cat .venv/.ready)" = "$(state)" ]; }
 

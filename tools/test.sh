@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# All checks of the project, pytest last. Arguments name the stages to run; none means all of them.
+# All checks of the project, pytest last. Arguments name the stages to run; none means all of them but `slow` (minutes of LIBERO).
 # Works in copies under a temporary folder, so the working tree stays as it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 export HF_HUB_OFFLINE=1 # nothing here may download weights or data
+stages="ruff clean export readme notebooks slow pytest"
+for name in "$@"; do
+    [[ " $stages " == *" $name "* ]] || { echo "test.sh: there is no stage '$name'; there are: $stages" >&2; exit 2; }
+done
 copies=$(mktemp -d)
 trap 'rm -rf "$copies"' EXIT
 failed=()
@@ -43,12 +47,21 @@ readme() { python tools/readme.py --check; }
 # one thread a notebook, because as many notebooks as cores run side by side
 notebooks() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing; }
 
+# what is too long for every day: the comparison with LeRobot's own LIBERO, and a round trip through a recording of it
+slow() {
+    local room
+    python -c 'import sys; from wmvla.sim.libero import libero_ready; sys.exit(not libero_ready())' ||
+        { echo "LIBERO's objects are not on this machine, and the slow lessons are about them."; return 1; }
+    for room in 22_sim.libero 25_sim.replay; do OMP_NUM_THREADS=1 nbdev_test --flags slow --path "nbs/$room.ipynb" || return 1; done
+}
+
 wanted=$*
 stage ruff ruff check .
 stage clean clean
 stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
+[[ " $wanted " != *" slow "* ]] || stage slow slow
 stage pytest pytest
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -157,6 +157,7 @@ def parallel_map(
     desc: str = "",  # label of the progress bar; none without
 ) -> Iterator:
     "Yield `function(job)` for every job, in job order, computed in `workers` fresh single-threaded processes."
+    if workers < 1: raise UserError(f"workers is {workers}; somebody must do the work: at least 1.")
     bar = progress(desc=desc, total=len(jobs), unit="job") if desc else None
     pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), get_context("spawn"), _start_worker, (os.getpid(),))
     waiting: deque[Future] = deque()
@@ -208,6 +209,7 @@ class EpisodeRecord:
     attention_entropy: float  # mean entropy over memory steps / log K, 0..1; nan without memory
     nonfinite: int  # memory samples that held NaN or infinity and were masked
     video: str = ""  # path relative to the run folder, or empty
+    actions: str = ""  # hash of all that was executed: equal for equal behaviour
 
     @property
     def triple(self) -> Triple:

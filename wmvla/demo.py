@@ -27,34 +27,36 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from .core import (
-    Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, torch_threads,
-    write_json)
+from .core import Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, torch_threads, write_json
 from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
 from .encoders.base import resized
 from .encoders.cache import LatentStore, open_store
 from .encoders.small import SmallEncoderConfig, load_encoder, read_fitted, save_encoder, train_small_encoder
 from .encoders.writer import build_store, store_path
-from .evaluate.closed_loop import EvalConfig, EvalJob, evaluate, make_triples
-from .evaluate.gates import GateResult, check_baseline, check_execution, check_finite, run_gates
-from .evaluate.interventions import ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline
+from .evaluate.agents import read_card
+from .evaluate.card import write_card
+from .evaluate.closed_loop import evaluate, open_agent
+from .evaluate.company import agent_gates
+from .evaluate.gates import Gate, GateResult, check_execution, run_gates
+from .evaluate.interventions import (
+    ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline, load_interventions, save_interventions)
+from .evaluate.jobs import EvalConfig, EvalJob, make_triples, plan_job
 from .evaluate.offline import build_donors, make_plan
-from .evaluate.preflight import dataset_gates, encoder_gates, look_normalisers, training_gates
+from .evaluate.preflight import dataset_gates, encoder_gates, look_normalisers, rollout_gates, training_gates
 from .evaluate.records import read_parquet, write_parquet
 from .evaluate.statistics import SuccessRow, success_table
-from .evaluate.verdict import claim, claim_card, gather_evidence
+from .evaluate.verdict import claim, gather_evidence
 from .evaluate.world_agent import DONATED, save_donors
-from .policies.trunk import load_policy
+from .policies.world_policy import load_policy
 from .runs import Run, create_run, finish_run, git_state, mark_stage
 from .sim.metaworld import check_tasks
 from .sim.record import CollectConfig, collect
-from .sim.replay import ReplayRow, replay
 from .sim.render import RenderSettings, require_egl
+from .sim.replay import ReplayRow, replay
 from .train.batches import load_data
 from .train.loop import read_report, train_policy
 from .train.recipes import ARMS, DemoPreset, arm_folder, train_jobs
-from .view.report import read_interventions
 from .view.video import encode_mp4, pick_episodes, video_name
 
 # %% ../nbs/98a_demo.ipynb #9c35f27c
@@ -142,7 +144,7 @@ def train_stage(demo: Demo) -> None:
 def eval_config(demo: Demo) -> EvalConfig:
     "Rollout settings; pictures are made exactly as in the recording."
     p = demo.preset
-    return EvalConfig(p.pixels, p.quality, p.limit, p.execute, demo.preset.workers, folder=str(demo.layout.path))
+    return EvalConfig(p.pixels, p.quality, p.limit, p.execute, workers=p.workers, folder=str(demo.layout.path))
 
 
 def eval_jobs(demo: Demo, arms: Sequence[str], triples: Sequence[Triple], memory: str | None = None) -> list[EvalJob]:
@@ -194,38 +196,36 @@ def closed_loop_differences(demo: Demo) -> list[ClosedLoopRow]:
 
 def intervene_stage(demo: Demo) -> None:
     "Write `interventions.json`."
-    offline = offline_ratios(demo)  # first: it makes the donor banks
-    write_json(demo.layout.path/"interventions.json", {"offline": offline, "closed_loop": closed_loop_differences(demo)})
+    save_interventions(demo.layout.path, offline_ratios(demo), closed_loop_differences(demo))  # the first makes donor banks
 
 # %% ../nbs/98a_demo.ipynb #6b2504b6
-def all_gates(demo: Demo) -> list[Callable[[], GateResult]]:
+def all_gates(demo: Demo) -> list[Gate]:
     "Every gate that this run has files for."
-    at, p = demo.layout, demo.preset
+    at, p, seen = demo.layout, demo.preset, read_json(demo.layout.encoder/"report.json")
     table = read_episodes(at.dataset)
-    split, records = load_split(at.split, table), read_parquet(at.path/"episodes.parquet")
+    split = load_split(at.split, table)
     reports = {f"{arm} s{seed}": read_report(at.arm(arm, seed)) for arm, seed in demo.trainings}
-    wins = [r.success for r in records if r.arm == "A"]
-    rank = read_json(at.encoder/"report.json")["effective_rank"]
     replayed = [ReplayRow(**row) for row in read_json(at.path/"replay.json")]
+    checkpoints = {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}
+    job, config = eval_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo)
+    plan = plan_job(job, config, read_card(job.policy_folder))
     return [
         *dataset_gates(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
-        *encoder_gates(table, open_latents(demo), load_encoder(at.encoder), rank),
+        *encoder_gates(table, partial(open_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"]),
         *training_gates(reports, split, {"encoder": read_fitted(at.encoder).get("split", "")}),
-        partial(look_normalisers, {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}, table, split),
-        partial(check_execution, p.execute, p.policy.horizon),
-        partial(check_finite, {f"rollouts of {arm}": sum(r.nonfinite for r in records if r.arm == arm) for arm in ARMS}),
-        partial(check_baseline, sum(wins), len(wins)),
-    ]
+        Gate("normalisation", partial(look_normalisers, checkpoints, table, split)),
+        Gate("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
+        *agent_gates(partial(open_agent, job, plan, config), table, partial(open_latents, demo)),
+        *rollout_gates(read_parquet(at.path/"episodes.parquet"))]
 
 
 def judge_stage(demo: Demo) -> list[GateResult]:
-    "Run the gates, weigh the evidence, write `verdict.json` and `claim.md`; returns the gates."
+    "Run the gates, weigh the evidence, write `verdict.json`, `claim.md` and `claim.json`; returns the gates."
     at, gates = demo.layout, run_gates(all_gates(demo))
-    ratios, closed_loop = read_interventions(at.path)
-    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, ratios, closed_loop)
+    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, *load_interventions(at.path))
     verdict = claim(evidence)
     write_json(at.path/"verdict.json", verdict)
-    (at.path/"claim.md").write_text(claim_card(verdict, evidence), encoding="utf-8")
+    write_card(verdict, evidence, at.path)
     return gates
 
 # %% ../nbs/98a_demo.ipynb #02ccc0c2

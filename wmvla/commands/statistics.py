@@ -75,10 +75,9 @@ def measured_lines(
 
 # %% ../../nbs/98g_commands.statistics.ipynb #52fe788d
 def sequential_line(result: Any) -> str:
-    "A `SequentialResult` for a reader."
+    "A `SequentialResult` of a finished evaluation for a reader: figures, and no word; words are for `wmvla compare`."
     points = " to ".join(f"{100 * x:+.1f}" for x in (result.interval.low, result.interval.high))
-    return (f"sequential test, valid at any time: {result.decision} (p = {result.p_value:.2g}, difference within {points} points "
-            f"at all times, {result.n} triples in random order)")
+    return f"test by betting, one look at {result.n} triples: p = {result.p_value:.2g}, difference within {points} points"
 
 # %% ../../nbs/98g_commands.statistics.ipynb #b952ed40
 def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
@@ -127,5 +126,8 @@ def plan_command(args: argparse.Namespace) -> None:
         values |= {name: getattr(measured, name) for name in MEASURED if not math.isnan(getattr(measured, name))}
         values["discordance"] = max(values["discordance"], args.difference)  # less is impossible
     given = {name: getattr(args, name) for name in MEASURED if getattr(args, name) is not None}
-    config = from_flags(PlanConfig, args, **(values | given))
+    try: config = from_flags(PlanConfig, args, **(values | given))
+    except UserError as error:
+        if args.episodes is None: raise
+        raise UserError(f"These were measured: {error} Or give --rate and --discordance.") from None
     print("\n".join(plan_lines(config, make_plan(config))))

@@ -64,7 +64,7 @@ def tokens_command(args: argparse.Namespace) -> None:
     from wmvla.world.tokens import TokensConfig, find_tokens, fit_tokens, usage_of
 
     config = from_flags(TokensConfig, args)
-    table, split, _ = open_dataset(args)
+    table, split, _ = open_dataset(args, make=not args.verify)
     store = open_store(args.store)
     found = find_tokens(store, split, config, args.seed)
     if args.verify: verify_command(found, args.store)

@@ -133,11 +133,12 @@ class LatentWindows:
 class LatentStore:
     "A finished store; `gather` and `windows` read it."
 
-    def __init__(self, root: str | Path):
-        self.root, self.meta = Path(root), read_meta(root)
-        self.tokens, self.width, self.fingerprint = self.meta.tokens, self.meta.width, self.meta.fingerprint
-        self.n_frames = sum(self.meta.length)
-        self.device = torch.device("cpu")
+    def __init__(self, root: str | Path): self._describe(Path(root), read_meta(root))
+
+    def _describe(self, root: Path, meta: StoreMeta) -> None:
+        self.root, self.meta, self.device = root, meta, torch.device("cpu")
+        self.tokens, self.width, self.fingerprint = meta.tokens, meta.width, meta.fingerprint
+        self.n_frames = sum(meta.length)
 
     @cached_property
     def _mapped(self) -> MappedRows:
@@ -171,7 +172,7 @@ class ResidentStore(LatentStore):
     "A store whose latents lie in the memory of a device."
 
     def __init__(self, store: LatentStore, device: torch.device):
-        super().__init__(store.root)
+        self._describe(store.root, store.meta)
         self.device, self.fingerprint = device, store.fingerprint  # a `DeltaView` has its own
         self._all = torch.empty(self.n_frames, self.tokens * self.width, dtype=torch.float16, device=device)
         for part in torch.arange(self.n_frames).split(65536): self._all[part[0] : part[-1] + 1] = store.read(part).to(device)
@@ -195,7 +196,7 @@ class DeltaView(LatentStore):
     "A store read as differences to `step` frames before; nothing is written."
 
     def __init__(self, store: LatentStore, step: int = 1):
-        super().__init__(store.root)
+        self._describe(store.root, store.meta)
         if step < 1: raise UserError(f"DeltaView step is {step}; it must be at least 1 frame.")
         self.store, self.step, self.device = store, step, store.device
         self.fingerprint = f"{store.fingerprint}-delta{step}"

@@ -12,8 +12,10 @@ an `Agent` answers many such `Request`s at once, with a `Chunk` each. What an ag
 that no decision reads. Everything random belongs to the episode that a request names."""
 
 # %% ../../nbs/77_evaluate.agents.ipynb #b59ba3ab
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -71,8 +73,9 @@ class DecisionRow:
     gate_share: float  # |tanh(g) * ctx| / |h|
     attention_entropy: float  # 0 one memory step, 1 all alike; mean over action steps
     memory_norm: float  # mean length of a predicted (normalised) latent
-    latency_ms: float  # of the call that answered it: encode, predict, act
+    latency_ms: float  # of the call that answered it (encode, predict, act), shared among those it answered
     nonfinite: int  # memory samples with NaN or infinity
+    actions: str = ""  # hash of the chunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,10 @@ class Chunk:
     actions: Float32[np.ndarray, "h a"]  # environment units, as many as `Look.execute`
     row: DecisionRow
 
+    def noted(self) -> DecisionRow:
+        "The row with the hash of the actions."
+        return dataclasses.replace(self.row, actions=blake2b(self.actions.tobytes(), digest_size=8).hexdigest())
+
 # %% ../../nbs/77_evaluate.agents.ipynb #ecb52f73
 @runtime_checkable
 class Agent(Protocol):
@@ -89,6 +96,7 @@ class Agent(Protocol):
 
     look: Look
     memory: str  # memory source during the rollout; off without one
+    batch: int  # requests that it answers in one computation; it may be asked for any number
 
     def decide(self, requests: Sequence[Request]) -> list[Chunk]: "One chunk for each request, in order; equal in any company."
 
@@ -97,7 +105,7 @@ class StillAgent:
     "Always the same action; the policy of a constant."
 
     def __init__(self, action: Sequence[float], execute: int = 8, pictures: int = 1, cameras: tuple[str, ...] = ()):
-        self.look, self.memory = Look(pictures, execute, cameras), "off"
+        self.look, self.memory, self.batch = Look(pictures, execute, cameras), "off", 1
         self.actions = np.tile(np.asarray(action, np.float32), (execute, 1))
 
     def decide(self, requests: Sequence[Request]) -> list[Chunk]:
@@ -131,7 +139,7 @@ class PolicyCard:
     memory: str  # memory source that it was trained with; off without one
     horizon: int  # the longest chunk that it can answer
     n_action_steps: int  # how many it executes by itself
-    pixels: int  # side of its pictures; 0: the folder does not say
+    pixels: int  # side of its pictures; 0: the folder does not say; -1: several, or not square
 
 # %% ../../nbs/77_evaluate.agents.ipynb #4bcb2d6b
 def read_card(folder: str | Path) -> PolicyCard:
@@ -149,10 +157,11 @@ def read_card(folder: str | Path) -> PolicyCard:
         if not (path / name).is_file():
             raise UserError(f"{path} holds a policy of type {saved.get('type')!r} without {name}; copy the processors that "
                             "were saved with it, made from other statistics they would ruin its actions.")
-    pictures = [f["shape"] for f in (saved.get("input_features") or {}).values() if f["type"] == "VISUAL"]
+    features = (saved.get("input_features") or {}).items()
+    sides = {side for key, f in features if f["type"] == "VISUAL" and "empty_camera" not in key for side in f["shape"][1:]}
     longest = lerobot_horizon(saved)
     return PolicyCard(saved["type"], saved["type"], "off", longest, saved.get("n_action_steps", longest),
-                      pictures[0][-1] if pictures else 0)
+                      sides.pop() if len(sides) == 1 else -1 if sides else 0)
 
 # %% ../../nbs/77_evaluate.agents.ipynb #80585f29
 def lerobot_horizon(saved: dict[str, Any]) -> int:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['task_weights', 'tilted_shares', 'pushed', 'score_limit', 'stratified_interval', 'stratified_rate',
-           'stratified_difference', 'crossed_interval', 'AverageRow', 'average_views', 'crossed_table', 'average_rows',
-           'success_averages', 'paired_averages']
+           'stratified_difference', 'crossed_interval', 'AverageRow', 'average_views', 'crossed_table', 'widened',
+           'average_rows', 'success_averages', 'paired_averages']
 
 # %% ../../nbs/79c_evaluate.averages.ipynb #be01b2f3
 """The headline of a benchmark is a mean over tasks, or a mean over groups of tasks. Tasks are fixed strata: score intervals for
@@ -186,7 +186,23 @@ def crossed_table(
         raise UserError(f"Training {lost[0]} has not played {lost[1]}, which another training has; finish its evaluation first.")
     return [t.task for t in triples], np.array([[played[s, t] for t in triples] for s in trainings])
 
+# %% ../../nbs/79c_evaluate.averages.ipynb #7458b6cb
+def widened(
+    crossed: Interval,  # from `crossed_interval` of the same values
+    values: Float[np.ndarray, "s k"],
+    outcomes: Float[np.ndarray, " v"],  # what one value may be
+    task: Int[np.ndarray, " k"],
+    weights: Float[np.ndarray, " t"],
+    level: float = 0.95,
+) -> Interval:
+    "At least as wide as the score interval of one training's triples, and inside the outcomes' range."
+    if math.isnan(crossed.low): return crossed
+    counts = np.array([[(values[:, task == t] == v).sum() / len(values) for v in outcomes] for t in range(len(weights))])
+    least = stratified_interval(counts, outcomes, weights, level)
+    low, high = np.clip([min(crossed.low, least.low), max(crossed.high, least.high)], outcomes.min(), outcomes.max())
+    return Interval(crossed.estimate, float(low), float(high))
 
+# %% ../../nbs/79c_evaluate.averages.ipynb #028f928f
 def average_rows(arm: str, tasks: Sequence[str], values: Float[np.ndarray, "s k"], outcomes: Float[np.ndarray, " v"],
                  groups: Mapping[str, str] | None, level: float) -> list[AverageRow]:
     "One row a view of `average_views`; `outcomes` are the values that an episode, or a pair, may have."
@@ -195,7 +211,8 @@ def average_rows(arm: str, tasks: Sequence[str], values: Float[np.ndarray, "s k"
         kept, share = np.isin(names, list(weights)), np.array(list(weights.values()))
         task = np.searchsorted(sorted(weights), names[kept])
         if len(values) > 1:
-            found = crossed_interval(values[:, kept], task, share, level)
+            crossed = crossed_interval(values[:, kept], task, share, level)
+            found = widened(crossed, values[:, kept], outcomes, task, share, level)
         else:
             counts = np.array([[(values[0, kept][task == t] == v).sum() for v in outcomes] for t in range(len(share))], float)
             found = stratified_interval(counts, outcomes, share, level)

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..core import UserError
+from ..data.columns import task_texts
 from ..data.source import DatasetKeys, read_info
 from wmvla.evaluate.agreement import (
     check_actions,
@@ -48,8 +49,10 @@ SAMPLE = {"metaworld": "reach-v3", "libero": "libero_goal-0"}  # a task of each
 
 
 def look_instructions(subject: Subject) -> GateResult:
-    "`check_instructions` of all episodes against the texts of all tasks that were recognised."
-    return check_instructions(subject.table.instruction, {task: instruction_of(task) for task in subject.episodes})
+    "`check_instructions` of all episodes against the texts of all tasks that were recognised, and the dataset's own list."
+    root, texts = subject.table.root, {task: instruction_of(task) for task in subject.episodes}
+    numbers = len(task_texts(root)) if (root/"meta/tasks.parquet").is_file() else 0
+    return check_instructions(subject.table.instruction, texts, numbers)
 
 
 def look_keys(subject: Subject) -> GateResult:
@@ -114,10 +117,11 @@ def look_control(subject: Subject) -> GateResult:
 
 
 def look_starts(subject: Subject) -> GateResult:
-    "`check_starts`: three resets in every simulator, and the state that the dataset recorded first."
+    "`check_starts`: three resets in every simulator, by number too, and the state that the dataset recorded first."
     def check(s: Sighting) -> GateResult:
         beside = (s.recorded_state, s.states[0]) if s.start.kind == "recorded" else (None, None)
-        return check_starts(s.hidden[:2], s.hidden[2:], *beside)
+        own = check_starts(s.hidden[:2], s.hidden[2:], *beside)
+        return first_failing({"by number": check_starts(s.numbered[:2], s.numbered[2:]), "its episode": own})
     return each(subject, check)
 
 

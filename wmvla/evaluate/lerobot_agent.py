@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPWISE', 'UNFIT', 'check_weights', 'without_prints', 'open_policy', 'open_processors', 'way_of', 'takes_noise',
            'action_queue', 'own_copy', 'cameras_of', 'check_inputs', 'Underway', 'LeRobotAgent', 'observation',
-           'underway', 'select_chunk', 'chunks_of', 'decide_lerobot']
+           'underway', 'select_chunk', 'watched_way', 'chunks_of', 'decide_lerobot']
 
 # %% ../../nbs/77c_evaluate.lerobot_agent.ipynb #4666be35
 """A `LeRobotAgent` opens what `lerobot-train` saved: smolvla, act, diffusion, ... and policies of plugins. It uses the saved
@@ -162,6 +162,11 @@ class LeRobotAgent:
         self.batches = FixedBatches(self.predict, 1 if self.linked else batch, f"policy {self.card.type}")
         self.episodes: dict[int, Underway] = {}
 
+    @property
+    def batch(self) -> int:
+        "Requests answered in one computation."
+        return self.batches.size if self.way == "batch" else 1
+
     def predict(self, batch: Sample) -> Float[Tensor, "b h a"]:
         "Normalised chunks of a batch."
         given = {k: v for k, v in batch.items() if k != "noise"}
@@ -206,6 +211,15 @@ def select_chunk(agent: LeRobotAgent, memory: Underway, request: Request) -> Flo
     return torch.cat([first, *(action_queue(policy) or ())])
 
 
+def watched_way(agent: LeRobotAgent, sample: Sample) -> str:
+    "`stream` for a policy that draws from torch's own stream, else `batch`; `UserError` for one that hides its stream."
+    answers = []
+    if not leaves_random_state(lambda: answers.append(agent.predict(sample)), agent.device): return "stream"
+    if torch.equal(answers[0], agent.predict(sample)): return "batch"
+    raise UserError(f"{agent.folder} answers the same question in two ways and draws from no stream that can be seeded, so its "
+                    "rows would depend on the order of episodes; switch its own generator off in config.json.")
+
+# %% ../../nbs/77c_evaluate.lerobot_agent.ipynb #6bbc7ca9
 def chunks_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Tensor, "h a"]]:
     "Normalised chunks, the way this policy needs it."
     memories, c = [underway(agent, r) for r in requests], agent.policy.config
@@ -214,9 +228,7 @@ def chunks_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Te
         if agent.noisy:
             shape = 1, c.chunk_size, c.max_action_dim
             for s, m in zip(samples, memories, strict=True): s["noise"] = torch.randn(shape, generator=m.noise).to(agent.device)
-        elif not agent.watched:
-            agent.watched = True
-            if not leaves_random_state(lambda: agent.predict(samples[0]), agent.device): agent.way = "stream"
+        if not agent.watched: agent.watched, agent.way = True, watched_way(agent, samples[0])
     if agent.way == "batch": return agent.batches(samples)
     answers = []
     for request, memory in zip(requests, memories, strict=True):
@@ -227,12 +239,12 @@ def chunks_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Te
 
 # %% ../../nbs/77c_evaluate.lerobot_agent.ipynb #400c2cf5
 def decide_lerobot(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Chunk]:
-    "Chunks in environment units; the latency of each is that of the whole call."
+    "Chunks in environment units."
     began, steps, c = time.perf_counter(), agent.look.execute, agent.policy.config
     half = torch.autocast(torch.device(agent.device).type) if c.use_amp else contextlib.nullcontext()
     with torch.inference_mode(), half: raw = chunks_of(agent, requests)
     units = [agent.after(x[None, :steps]).squeeze(0).float().cpu().numpy() for x in raw]
     who, nothing = f"Policy {agent.folder}", (math.nan,) * 4
     actions = [checked(u, steps, who, r.instruction, agent.binarize) for u, r in zip(units, requests, strict=True)]
-    spent = 1000 * (time.perf_counter() - began)
+    spent = 1000 * (time.perf_counter() - began) / len(requests)
     return [Chunk(a, DecisionRow(r.seen.step, *nothing, spent, 0)) for a, r in zip(actions, requests, strict=True)]

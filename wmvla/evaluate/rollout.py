@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..core import EpisodeRecord, Triple, UserError, near
+from ..core import EpisodeRecord, Triple, UserError, fingerprint, near
 from .agents import Agent, DecisionRow, Look, Request, Seen
 
 # %% ../../nbs/78_evaluate.rollout.ipynb #b367cbc0
@@ -92,7 +92,8 @@ def episode_record(
     column = lambda name: mean_of([getattr(r, name) for r in rows])
     return EpisodeRecord(
         arm, train_seed, memory, triple.task, triple.init_seed, triple.noise_seed, end.success, end.step, column("latency_ms"),
-        column("gate"), column("gate_share"), column("attention_entropy"), sum(r.nonfinite for r in rows), video)
+        column("gate"), column("gate_share"), column("attention_entropy"), sum(r.nonfinite for r in rows), video,
+        fingerprint([r.actions for r in rows]))
 
 # %% ../../nbs/78_evaluate.rollout.ipynb #b9e4bd14
 def rollout(
@@ -108,7 +109,7 @@ def rollout(
     seen = player.begin(triple.init_seed)
     while not seen.done:
         chunk, = agent.decide([Request(0, triple, environment.instruction, seen)])
-        rows.append(chunk.row)
+        rows.append(chunk.noted())
         seen = player.play(chunk.actions)
     record = episode_record(triple, seen, rows, agent.memory, arm, train_seed)
     return record, np.stack(player.film) if video else None, tuple(rows)

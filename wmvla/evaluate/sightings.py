@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['likely_keys', 'read_numbers', 'read_leniently', 'Rollout', 'matching_rollout', 'spread', 'Subject', 'Sighting',
-           'hold', 'drift_of', 'resized_to', 'placed_at', 'first_pictures', 'visit']
+           'hold', 'drift_of', 'resized_to', 'placed_at', 'first_pictures', 'after_reset', 'visit']
 
 # %% ../../nbs/84c_evaluate.sightings.ipynb #f0785255
 """Opens a dataset and the environments that a policy trained on it will be judged in. A `Subject` reads the dataset even where it
@@ -110,7 +110,12 @@ class Subject:
         known = (self.table.root/"meta/wmvla.json").is_file()
         self.provenance = read_provenance(self.table.root) if known else None
         self.rollout = matching_rollout(self.table, self.provenance, **rollout)
-        self.benchmark, self.most = recognise(self.table), tasks
+        self.most = tasks
+
+    @cached_property
+    def benchmark(self) -> str:
+        "MetaWorld or LIBERO, by what the dataset holds; `UserError` where it is neither."
+        return recognise(self.table)
 
     @cached_property
     def episodes(self) -> dict[str, int]:
@@ -156,6 +161,7 @@ class Sighting:
     recorded_state: Float[np.ndarray, " s"]  # what the dataset has of the episode's start: MetaWorld's 39 numbers, else the state
     states: tuple[Float[np.ndarray, " s"], ...]  # the same after the reset to the episode's start, to another one, and back
     hidden: tuple[Float[np.ndarray, " p"], ...]  # everything the simulator knew at these three moments
+    numbered: tuple[Float[np.ndarray, " p"], ...]  # the same after resets to two numbered initial states, and to the first again
     drift: float  # metres that the hand moved under actions of zero
     openings: tuple[float, float]  # of the fingers after the dataset's largest and smallest gripper command
 
@@ -189,7 +195,7 @@ def placed_at(start: Start, config: EnvConfig) -> tuple[Environment, Callable]:
         environment = make_environment(config)
         return environment, lambda: environment.reset(max(start.init_seed, 0))
     environment = PlacedMetaworld(config.task, config.settings)
-    return environment, lambda: environment.reset_to(start.vector)
+    return environment, lambda: environment.reset_to(start.vector, start.discarded)
 
 
 def first_pictures(table: EpisodeTable, episode: int, cameras: Sequence[str]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
@@ -197,6 +203,12 @@ def first_pictures(table: EpisodeTable, episode: int, cameras: Sequence[str]) ->
     views = {name: camera_view(table, name) for name in cameras if name in table.cameras}
     if not views: views = {cameras[0]: table}
     return {name: decode_frames(view, [int(table.start[episode])])[0] for name, view in views.items()}
+
+
+def after_reset(environment: Environment, number: int) -> Float[np.ndarray, " p"]:
+    "What the simulator knows after a reset to a numbered initial state."
+    environment.reset(number)
+    return np.array(environment.privileged)
 
 # %% ../../nbs/84c_evaluate.sightings.ipynb #209250a2
 def visit(subject: Subject, job: ReplayJob) -> Sighting:
@@ -218,9 +230,10 @@ def visit(subject: Subject, job: ReplayJob) -> Sighting:
             if len(seen) == 2: drift = drift_of(environment)
         commands = table.action[:, -1].max(), table.action[:, -1].min()
         openings = tuple(hold(environment, float(c), 20, like.control) for c in commands)
+        numbered = [] if start.vector is None else [after_reset(environment, n) for n in (other, other + 1, other)]
     finally: environment.close()
     fresh = {name: resized_to(drawn[name], picture) for name, picture in recorded.items()}
     same = all(drawn[name].shape == picture.shape for name, picture in recorded.items())
     states, hidden = zip(*seen, strict=True)
     told = job.state[0] if subject.hidden is None else subject.hidden[table.start[job.episode]]
-    return Sighting(start, recorded, fresh, same, told, states, hidden, drift, openings)
+    return Sighting(start, recorded, fresh, same, told, states, hidden, tuple(numbered) or hidden, drift, openings)

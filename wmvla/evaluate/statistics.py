@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Interval', 'wilson', 'PairedResult', 'corrected_phi', 'newcombe', 'paired_difference', 'pair_records',
-           'triple_differences', 'clustered_sign_test', 'SuccessRow', 'success_table', 'expanded_tail',
-           'clustered_bootstrap_ratio']
+           'triple_differences', 'shared_luck', 'widened', 'paired_trainings', 'clustered_sign_test', 'SuccessRow',
+           'success_table', 'expanded_tail', 'clustered_bootstrap_ratio']
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #ad1b300f
 """Success rates carry Wilson intervals; two arms are compared on the *same* (task, initial state, noise seed) triples, with
@@ -14,6 +14,7 @@ exact sign-flip test counts each triple once; ratios of errors get a bootstrap o
 Nothing in this module knows about robots: arrays in, small frozen records out."""
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #318090db
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -152,6 +153,33 @@ def triple_differences(
             sums[r.triple] += side * r.success
     return np.array([sums[triple] for triple in sorted(sums, key=str)], int)
 
+# %% ../../nbs/79_evaluate.statistics.ipynb #43308732
+def shared_luck(
+    differences: Float[np.ndarray, " n"],  # first minus second, one a pair
+    triple: Int[np.ndarray, " n"],  # which triple a pair was played on
+) -> float:
+    "Design effect of triples that several trainings play: variance of the mean over that of independent pairs, at least 1."
+    off = differences - differences.mean()
+    own, together = (off**2).sum(), (np.bincount(triple, off) ** 2).sum()
+    return float(max(1.0, together / own)) if own > 0 else 1.0
+
+
+def widened(result: PairedResult, effect: float) -> PairedResult:
+    "The result with an interval longer by the root of a design effect, within [-1, 1]."
+    low, high = (result.difference + math.sqrt(effect) * (end - result.difference) for end in (result.low, result.high))
+    return dataclasses.replace(result, low=max(-1.0, low), high=min(1.0, high))
+
+
+def paired_trainings(
+    first: Sequence[EpisodeRecord],  # one arm's episodes, any order, any number of training seeds
+    second: Sequence[EpisodeRecord],  # the other arm's
+) -> PairedResult:
+    "`paired_difference` of all pairs, its interval widened by what trainings share; refuses what `pair_records` does."
+    a, b = pair_records(first, second)
+    triples = sorted({r.triple for r in first}, key=str)
+    triple = np.array([triples.index(t) for _, t in sorted(((r.train_seed, r.triple) for r in first), key=str)])
+    return widened(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
+
 # %% ../../nbs/79_evaluate.statistics.ipynb #d7a12046
 def clustered_sign_test(
     differences: Int[np.ndarray, " k"],  # one an independent cluster, as from `triple_differences`
@@ -203,13 +231,13 @@ def clustered_bootstrap_ratio(
     n: int = 2000,  # bootstrap draws
     seed: int = 0,
 ) -> Interval:
-    "Ratio of the mean errors, 95 % interval from drawing whole clusters; nan limits for one cluster, `UserError` at error 0."
+    "Ratio of the mean errors, 95 % interval from drawing whole clusters; nan limits below six, `UserError` at error 0."
     if denominator.sum() <= 0:
         raise UserError("The reference error is zero, so no ratio exists; check that the masks leave samples to compare.")
     ids, inverse = np.unique(cluster, return_inverse=True)
     top, bottom = (np.bincount(inverse, x) for x in (numerator, denominator))
     estimate = float(top.sum() / bottom.sum())
-    if len(ids) < 2:
+    if 2 * 0.5 ** len(ids) > 0.05:  # even if all agree, a sign test over so few could not reach 5 %
         return Interval(estimate, math.nan, math.nan)
     draws = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=n)
     tail = expanded_tail(len(ids))

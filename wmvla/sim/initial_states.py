@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from ..core import UserError
+from .environment import kept
 from .metaworld import MAX_STEPS, MetaworldEnvironment, reset_metaworld, task_table
 from .suites import EnvConfig, expand_tasks, instruction_of, make_environment
 
@@ -161,7 +162,7 @@ AHEAD = 5     # observations that decide
 EXACT = 1e-5  # metres: they follow, up to the rounding of what was stored
 
 
-@functools.lru_cache(maxsize=2)
+@kept(2)
 def placed(task: str) -> PlacedMetaworld:
     "This process's simulator of a task; it never draws."
     return PlacedMetaworld(task, limit=MAX_STEPS)
@@ -202,7 +203,8 @@ SURE = 2e-4    # metres, of the observations that follow
 def goal_is_told(env: PlacedMetaworld, vector: Vector, seen: Float[np.ndarray, "39"]) -> bool:
     "Is everything that the random vector decides, the goal above all, seen elsewhere where the dataset hides the goal?"
     if seen[36:].any(): return True
-    matrix = slopes(env, vector, None)
+    try: matrix = slopes(env, vector, None)
+    except Rejected: return False  # so near to an impossible start that nothing can be said
     return bool(np.linalg.matrix_rank(matrix[:14], 1e-4) == np.linalg.matrix_rank(matrix, 1e-4))
 
 
@@ -237,7 +239,8 @@ def nearest_state(states: Float32[np.ndarray, "i s"], seen: Float32[np.ndarray, 
 def initial_states(task: str) -> Float32[np.ndarray, "i s"]:
     "The states that a LIBERO task can start in, one for each of the suite's initial states."
     env = make_environment(EnvConfig(task))
-    return np.stack([env.reset(number) for number in range(len(env.init_states))])
+    try: return np.stack([env.reset(number) for number in range(len(env.init_states))])
+    finally: env.close()
 
 
 def match_libero(task: str, seen: Float32[np.ndarray, "s"]) -> Start:

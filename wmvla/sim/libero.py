@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASSET_FOLDERS', 'LIBERO_LIMITS', 'LIBERO_SUITES', 'SENSED', 'SEEN', 'BODIES', 'COLLISION', 'CONTROLS',
-           'LIBERO_CAMERAS', 'libero_home', 'configure_libero', 'libero_assets', 'libero_ready', 'require_libero',
-           'libero_task_map', 'libero_tasks', 'LiberoTask', 'libero_task', 'quiet', 'make_libero', 'libero_init_states',
-           'SensedScene', 'reset_libero', 'libero_state', 'LiberoEnvironment']
+           'LIBERO_CAMERAS', 'libero_home', 'configure_libero', 'libero_assets', 'libero_ready', 'assets_digest',
+           'require_libero', 'libero_task_map', 'libero_tasks', 'LiberoTask', 'libero_task', 'without_output',
+           'make_libero', 'libero_init_states', 'SensedScene', 'reset_libero', 'libero_state', 'LiberoEnvironment']
 
 # %% ../../nbs/22_sim.libero.ipynb #b231f268
 """LIBERO (robosuite, MuJoCo) behind the `Environment` protocol: two cameras, an 8-d state, initial states by number. For the
@@ -68,6 +68,14 @@ def libero_ready() -> bool:
     except UserError: return False
 
 
+@functools.cache
+def assets_digest(folder: Path) -> str:
+    "16 hex characters of the names and sizes of the objects' files: other files, other pictures. Empty where there are none."
+    sizes = {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    sizes = {name: size for name, size in sizes.items() if not re.search(r"(^|/)\.", name)}  # a download's own notes
+    return fingerprint(sizes) if sizes else ""
+
+
 def require_libero() -> None:
     "`UserError` with the command that fetches them where LIBERO or its objects are missing."
     configure_libero()
@@ -121,7 +129,7 @@ def libero_task(name: str) -> LiberoTask:
 
 # %% ../../nbs/22_sim.libero.ipynb #1ed8739b
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_output() -> Iterator[None]:
     "Nothing printed or warned in the block reaches the reader; errors still do."
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -136,7 +144,7 @@ SENSED = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 def make_libero(task: LiberoTask) -> Any:
     "LIBERO's ControlEnv without cameras. `UserError` where its assets are missing."
     require_libero()
-    with quiet():
+    with without_output():
         from libero.libero import get_libero_path
         from libero.libero.envs.env_wrapper import ControlEnv
         bddl = Path(get_libero_path("bddl_files"))/task.suite/f"{task.file}.bddl"
@@ -150,7 +158,7 @@ def make_libero(task: LiberoTask) -> Any:
 def libero_init_states(task: LiberoTask) -> Float[np.ndarray, "i s"]:
     "The suite's numbered initial states of a task, flattened simulator states."
     configure_libero()
-    with quiet():
+    with without_output():
         import torch
         from libero.libero import get_libero_path
         path = Path(get_libero_path("init_states"))/task.suite/f"{task.file}.pruned_init"
@@ -262,4 +270,8 @@ class LiberoEnvironment:
 
     def images(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]: return {k: self.scene.draw(c) for k, c in LIBERO_CAMERAS.items()}
     def image(self) -> UInt8[np.ndarray, "h w 3"]: return self.scene.draw("agentview")
-    def close(self) -> None: self.scene.close()
+
+    def close(self) -> None:
+        "Give renderer and simulator back; the state and the pictures of the last moment stay."
+        self.scene.close()
+        if hasattr(self.simulator, "env"): self.simulator.close()

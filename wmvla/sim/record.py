@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['worker_environment', 'simulate', 'most_attempts', 'seed_of', 'pending', 'shortfall', 'check_room', 'full_disk',
-           'NoRoom', 'Session', 'add_attempt', 'commit_session', 'abandon_session', 'compare_identity', 'take_up',
-           'in_order', 'record_rounds', 'stop_recording', 'collect']
+           'NoRoom', 'Session', 'add_attempt', 'commit_session', 'abandon_session', 'compare_identity', 'check_unused',
+           'take_up', 'map_jobs', 'record_rounds', 'stop_recording', 'collect']
 
 # %% ../../nbs/24_sim.record.ipynb #0b0a8bb4
 """`collect` records scripted experts of either benchmark into a LeRobotDataset v3: simulated in parallel processes, written in
@@ -15,7 +15,6 @@ whatever happens (Ctrl-C, kill -9, a full disk), the next call rolls back to the
 # %% ../../nbs/24_sim.record.ipynb #10842682
 import contextlib
 import errno
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import UserError, parallel_map, progress, read_json
-from .environment import Environment
-from .experts import attempts_of, make_teacher
+from .environment import Environment, kept
+from .experts import attempts_of, check_teachable, make_teacher
 from wmvla.sim.features import (
     CollectConfig,
     env_config,
@@ -53,11 +52,11 @@ from wmvla.sim.journal import (
 )
 from .libero import require_libero
 from .render import require_egl
-from .suites import EnvConfig, make_environment
+from .suites import EnvConfig, made_of, make_environment
 from .teachers import TeacherEpisode, teach
 
 # %% ../../nbs/24_sim.record.ipynb #be39c420
-@functools.lru_cache(maxsize=1)
+@kept()
 def worker_environment(config: EnvConfig) -> Environment:
     "This process's environment for a task."
     return make_environment(config)
@@ -68,19 +67,20 @@ def simulate(job: tuple[CollectConfig, str, int]) -> TeacherEpisode:
     config, task, seed = job
     env = worker_environment(env_config(config, task))
     for attempt in range(attempts_of(task)):
-        episode = teach(env, make_teacher(env, attempt), seed)
+        episode = replace(teach(env, make_teacher(env, attempt), seed), attempt=attempt)
         if episode.succeeded: break
     return episode
 
 # %% ../../nbs/24_sim.record.ipynb #96e06f0d
 def most_attempts(config: CollectConfig, wins: int) -> int:
-    "After how many attempts a task is given up: ten without a success, LIBERO's fifty states, else some for each episode."
-    most = config.conventions.states or 10*config.episodes_per_task + 10
+    "After how many attempts a task is given up: ten without a success, LIBERO's states, else some for each episode."
+    states = config.conventions.states
+    most = states - config.first_seed*(not config.wrap) if states else 10*config.episodes_per_task + 10
     return most if wins else min(most, 10)
 
 
 def seed_of(config: CollectConfig, attempt: int) -> int:
-    "The initial state of a task's attempt; LIBERO's fifty start again at 0 after the last."
+    "The initial state of a task's attempt; where that was asked for, LIBERO's fifty start again at 0 after the last."
     return (config.first_seed + attempt) % (config.conventions.states or 2**31)
 
 # %% ../../nbs/24_sim.record.ipynb #a618e987
@@ -103,10 +103,14 @@ def pending(
 
 def shortfall(config: CollectConfig, provenance: Provenance) -> str:
     "Which tasks have fewer episodes than asked for, as a sentence's end; empty when none."
-    have = Counter(task for task, *_ in provenance.episodes)
-    failed = Counter(task for task, _ in provenance.failed)
-    return ", ".join(f"{task} has {have[task]} of {config.episodes_per_task} episodes after {have[task] + failed[task]} attempts"
-                     for task in config.tasks if have[task] < config.episodes_per_task)
+    have, said = Counter(task for task, *_ in provenance.episodes), []
+    for task in config.tasks:
+        reasons = [why for (name, _), why in zip(provenance.failed, provenance.reasons, strict=True) if name == task]
+        more = next((f" (its teacher gave up {sum(map(bool, reasons))} times, first by {why})" for why in reasons if why), "")
+        if have[task] < config.episodes_per_task:
+            tried = have[task] + len(reasons)
+            said.append(f"{task} has {have[task]} of {config.episodes_per_task} episodes after {tried} attempts{more}")
+    return ", ".join(said)
 
 # %% ../../nbs/24_sim.record.ipynb #f1462338
 def check_room(root: Path, config: CollectConfig, missing: int) -> None:
@@ -137,33 +141,35 @@ class Session:
     config: CollectConfig
     provenance: Provenance  # as committed, and the failed attempts since
     dataset: Any = None     # the open LeRobotDataset, if any
-    fresh: list[tuple[str, int, int]] = field(default_factory=list)  # episodes since the last commit
+    fresh: list[tuple[str, int, int, int]] = field(default_factory=list)  # since the last commit: task, init_seed, steps, attempt
 
     @property
     def reserve(self) -> int:
         "Bytes needed before another episode: LeRobot writes the session's video anew, beside the old one."
-        steps = sum(steps for _, _, steps in self.fresh) + 2*longest(self.config)
+        steps = sum(steps for _, _, steps, _ in self.fresh) + 2*longest(self.config)
         return BALLAST//2 + 2*steps*frame_bytes(self.config)
 
 
 def add_attempt(session: Session, episode: TeacherEpisode) -> None:
     "Write an episode that succeeded, note one that failed. `NoRoom` for a disk without room."
     if not episode.succeeded:
-        failed = (*session.provenance.failed, (episode.task, episode.init_seed))
-        session.provenance = replace(session.provenance, failed=failed)
+        failed, reasons = session.provenance.failed, session.provenance.reasons
+        session.provenance = replace(session.provenance, failed=(*failed, (episode.task, episode.init_seed)),
+                                     reasons=(*reasons, episode.reason))
         return
     if free_bytes(session.root) < session.reserve: raise NoRoom(errno.ENOSPC, "no room for another episode")
     if session.dataset is None: session.dataset = open_writer(session.root, session.config)
     write_episode(session.dataset, episode)
-    session.fresh.append((episode.task, episode.init_seed, len(episode.action)))
+    session.fresh.append((episode.task, episode.init_seed, len(episode.action), episode.attempt))
 
 # %% ../../nbs/24_sim.record.ipynb #db7a4d83
 def commit_session(session: Session) -> None:
     "Finish the open files and commit them."
     if session.dataset is not None:
         with quiet(): session.dataset.finalize()
-    episodes = (*session.provenance.episodes, *session.fresh)
-    session.provenance = replace(session.provenance, episodes=episodes)
+    old, fresh = session.provenance, session.fresh
+    session.provenance = replace(old, episodes=(*old.episodes, *(row[:3] for row in fresh)),
+                                 attempts=(*old.attempts, *(row[3] for row in fresh)))
     commit(session.root, session.provenance)
     session.dataset, session.fresh = None, []
 
@@ -180,27 +186,37 @@ def abandon_session(session: Session) -> None:
     session.provenance = roll_back(session.root)
 
 # %% ../../nbs/24_sim.record.ipynb #5caecc20
-def compare_identity(root: Path, there: dict[str, Any], config: CollectConfig) -> None:
-    "`UserError` naming the first difference when the folder holds another recording."
+def compare_identity(root: Path, there: Provenance, config: CollectConfig) -> None:
+    "`UserError` naming the first difference when the folder holds another recording; what it did not note is not compared."
+    known, machine = {"mujoco": there.mujoco, **there.config}, made_of(config.benchmark)
     for key, value in identity_of(config).items():
-        if there.get(key) != value:
-            raise UserError(f"{root} holds another recording: its {key} is {there.get(key)!r}, asked for is {value!r}. "
-                            "Record into another folder, or delete this one.")
+        if known.get(key, value) == value: continue
+        what = "this machine has" if key in machine else "asked for is"
+        raise UserError(f"{root} holds another recording: its {key} is {known[key]!r}, {what} {value!r}. "
+                        "Record into another folder, or delete this one.")
+
+
+def check_unused(root: Path, there: Provenance, config: CollectConfig) -> None:
+    "`UserError` where a recording started from initial states that nobody asked for and that evaluation uses."
+    odd = [(task, seed) for task, seed, _ in there.episodes if seed < config.first_seed and not config.wrap]
+    if odd: raise UserError(f"{root} has an episode of {odd[0][0]} from initial state {odd[0][1]}, where evaluation may start; "
+                            "accept that with --wrap, or record into another folder.")
 
 
 def take_up(root: Path, config: CollectConfig) -> Provenance:
     "What is recorded already, rolled back where needed; a journal for a new recording. Never mixes two recordings."
     if resumable(root):
-        compare_identity(root, read_json(work_folder(root)/"journal.json")["provenance"]["config"], config)
+        compare_identity(root, Provenance.from_row(read_json(work_folder(root)/"journal.json")["provenance"]), config)
         return roll_back(root)
     forget(root)  # nothing was committed, or its owner deleted it: whatever the journal says, there is nothing to mix with
     commit(root, provenance_of(config))
     return provenance_of(config)
 
 # %% ../../nbs/24_sim.record.ipynb #d881f5c0
-def in_order(function: Callable, jobs: Sequence, workers: int, desc: str) -> Iterator:
-    "Results in job order: in this process for one worker, in parallel processes for more."
-    if workers > 1: return parallel_map(function, jobs, workers, desc)
+def map_jobs(function: Callable, jobs: Sequence, workers: int, desc: str) -> Iterator:
+    "Results in job order: in this process for one worker, or one job, in parallel processes for more."
+    if workers < 1: raise UserError(f"workers is {workers}; somebody must do the work: at least 1.")
+    if min(workers, len(jobs)) > 1: return parallel_map(function, jobs, workers, desc)
     return map(function, progress(jobs, desc=desc, total=len(jobs), unit="job"))
 
 
@@ -208,10 +224,10 @@ def record_rounds(session: Session) -> None:
     "Play and write until every task has its episodes, committing on the way."
     config = session.config
     while True:
-        known = {(task, seed): True for task, seed, _ in (*session.provenance.episodes, *session.fresh)}
+        known = {(task, seed): True for task, seed, *_ in (*session.provenance.episodes, *session.fresh)}
         jobs = pending(config, known | dict.fromkeys(session.provenance.failed, False))
         if not jobs: break
-        for episode in in_order(simulate, [(config, *job) for job in jobs], config.workers, "record demonstrations"):
+        for episode in map_jobs(simulate, [(config, *job) for job in jobs], config.workers, "record demonstrations"):
             add_attempt(session, episode)
             if len(session.fresh) >= config.commit_every: commit_session(session)
     commit_session(session)
@@ -240,12 +256,17 @@ def collect(
 ) -> Path:
     """Record a dataset, continue it, or return it at once when it is complete. `UserError` for a folder that holds something
     else and for a disk without room; if it fills up on the way, what was recorded stays readable and the same call resumes."""
-    root = Path(root)
+    root = Path(root).absolute()
     done = read_provenance(root) if (root/"meta/wmvla.json").is_file() else provenance_of(config)
-    compare_identity(root, done.config, config)
+    compare_identity(root, done, config)
+    check_unused(root, done, config)
     if done.complete and not resumable(root): return root
+    if root.resolve() in (Path.cwd(), *Path.cwd().parents) and not resumable(root):
+        raise UserError(f"A recording makes its own folder, but {root} is where you are; name one inside it, "
+                        "as in ./demonstrations.")
     require_egl()
     if config.benchmark == "libero": require_libero()
+    check_teachable(config.tasks)
     check_room(root, config, len(config.tasks)*config.episodes_per_task - len(done.episodes))
     with workplace(root) as work:
         session = Session(root, config, take_up(root, config))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ..core import UserError
 from wmvla.sim.arm import (
     CLOSED,
     OPEN,
@@ -170,7 +171,9 @@ def put(
 def handle_of(arm: Arm, joint: int, out: Float[np.ndarray, "3"], tilt: float) -> Pose:
     "The pose that grips the handle of a drawer which opens along `out`; the tool points at it, `tilt` radians downward."
     d = arm.data
-    bar = max(solid(arm, [int(arm.model.jnt_bodyid[joint])]), key=lambda g: d.geom_xpos[g]@out)
+    parts = solid(arm, [int(arm.model.jnt_bodyid[joint])])
+    if not parts: raise UserError(f"{arm.model.joint(joint).name} moves nothing that could be gripped; leave this task out.")
+    bar = max(parts, key=lambda g: d.geom_xpos[g]@out)
     along = d.geom_xmat[bar].reshape(3, 3)[:, np.argmax(arm.model.geom_size[bar])]
     tool = -out*np.cos(tilt) - UP*np.sin(tilt)
     ways = [Pose(d.geom_xpos[bar].copy(), hand_rotation(tool, side*np.cross(along, tool))) for side in (-1, 1)]
@@ -262,6 +265,7 @@ def push_over(arm: Arm, name: str, target: Float[np.ndarray, "2"], choice: int =
     way = lambda: target - outline(arm, name).centre[:2]
     ahead = way()/np.linalg.norm(way())
     found = rim_grasps(arm, shape, obstacles(arm, name), -UP)
+    if not found: return False
     found.sort(key=lambda g: -(g.pose.position - shape.centre)[:2]@ahead)
     pose = found[choice % len(found)].pose
     pose = pose.placed([*pose.position[:2], shape.low[2] + .011])

@@ -22,11 +22,11 @@ from typing import Any
 from ..core import UserError, near
 from ..encoders.small import SmallEncoderConfig
 from ..fusion.memory import check_source
-from ..policies.trunk import ARM_MEMORY, PolicyConfig
+from ..policies.trunk import PolicyConfig
 from .loop import TrainConfig, TrainJob
 
 # %% ../../nbs/72_train.recipes.ipynb #655bda87
-ARMS = tuple(ARM_MEMORY)
+ARMS = ("A", "F", "F-history", "F-present")
 
 # %% ../../nbs/72_train.recipes.ipynb #570e7f4b
 @dataclass(frozen=True)

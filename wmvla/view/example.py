@@ -145,6 +145,8 @@ EXAMPLE_GATES = {
     "action error": "0.081, below copy-last 0.118 and constant 0.243",
     "trained parameters": "all 8 policies: everything trainable moved, nothing else",
     "gate gradient": "0.0042 at step 0",
+    "episodes apart": "2 of 2 episodes get the same actions alone and in company",
+    "repeatable actions": "no action differs the second time",
 }
 EXAMPLE_STAGES = {"collect": 42.1, "encoder": 44.8, "latents": 6.2, "train": 214.5, "evaluate": 151.0, "intervene": 61.3}
 EXAMPLE_LOSSES = {"zero": -0.9, "random": -0.5, "shuffle": -0.1}  # what a corrupted memory costs, log odds

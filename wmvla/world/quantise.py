@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Quantiser', 'check_codes', 'VectorQuantiser', 'ScalarQuantiser', 'fit_quantiser', 'FittedOn', 'save_quantiser',
-           'write_quantiser', 'read_fitted_on', 'read_quantiser', 'load_quantiser', 'CodeUsage', 'code_usage']
+           'write_quantiser', 'quantiser_record', 'read_fitted_on', 'read_quantiser', 'rebuild_quantiser',
+           'load_quantiser', 'CodeUsage', 'code_usage']
 
 # %% ../../nbs/40_world.quantise.ipynb #bffdd4e9
 """What world models over discrete tokens need from a quantiser: codes, vectors, a fingerprint, a folder.
@@ -139,9 +140,13 @@ def save_quantiser(quantiser: VectorQuantiser | ScalarQuantiser, folder: str | P
 def write_quantiser(quantiser: VectorQuantiser | ScalarQuantiser, folder: Path, fitted: FittedOn) -> None:
     "The two files of a quantiser, into a folder that somebody else makes whole."
     save_file({name: value.contiguous() for name, value in quantiser.state_dict().items()}, folder / "model.safetensors")
+    write_json(folder / "config.json", quantiser_record(quantiser) | {"fitted": fitted})
+
+
+def quantiser_record(quantiser: VectorQuantiser | ScalarQuantiser) -> dict[str, Any]:
+    "What `rebuild_quantiser` needs beside the weights."
     settings = {"levels": quantiser.fsq.levels, "exact": quantiser.exact} if isinstance(quantiser, ScalarQuantiser) else {}
-    write_json(folder / "config.json", {"quantiser": quantiser.name, "fingerprint": quantiser.fingerprint(),
-                                        "config": settings, "fitted": fitted})
+    return {"quantiser": quantiser.name, "fingerprint": quantiser.fingerprint(), "config": settings}
 
 
 def read_fitted_on(folder: str | Path) -> FittedOn:
@@ -158,18 +163,26 @@ def read_quantiser(folder: str | Path) -> dict[str, Any]:
     raise UserError(f"{folder} holds no quantiser; make one with `wmvla tokens` or name its folder.")
 
 # %% ../../nbs/40_world.quantise.ipynb #988e289d
+def rebuild_quantiser(
+    record: dict[str, Any],  # of `quantiser_record`
+    weights: dict[str, Tensor],  # its `state_dict`
+    where: str | Path,  # for the message
+) -> VectorQuantiser | ScalarQuantiser:
+    "The quantiser of a record; `UserError` where record and weights do not belong together."
+    if record["quantiser"] == "kmeans" and weights.keys() == {"codebook"}: quantiser = VectorQuantiser(weights["codebook"])
+    elif record["quantiser"] == "fsq" and weights.keys() == {"mean", "project", "back", "start"}:
+        fit = FSQFit(tuple(record["config"]["levels"]), **weights, rows=0, projected=math.nan, explained=math.nan)
+        quantiser = ScalarQuantiser(fit, record["config"]["exact"])
+    else: raise UserError(f"{where} holds a quantiser {record['quantiser']!r} with weights {sorted(weights)}; make it again.")
+    if quantiser.fingerprint() != record["fingerprint"]:
+        raise UserError(f"The quantiser in {where} has fingerprint {quantiser.fingerprint()}, "
+                        f"but {record['fingerprint']} was saved; make it again.")
+    return quantiser
+
+
 def load_quantiser(folder: str | Path) -> VectorQuantiser | ScalarQuantiser:
     "The quantiser of a folder; `UserError` where its files do not belong together."
-    saved, weights = read_quantiser(folder), load_file(Path(folder) / "model.safetensors")
-    if saved["quantiser"] == "kmeans" and weights.keys() == {"codebook"}: quantiser = VectorQuantiser(weights["codebook"])
-    elif saved["quantiser"] == "fsq" and weights.keys() == {"mean", "project", "back", "start"}:
-        fit = FSQFit(tuple(saved["config"]["levels"]), **weights, rows=0, projected=math.nan, explained=math.nan)
-        quantiser = ScalarQuantiser(fit, saved["config"]["exact"])
-    else: raise UserError(f"{folder} holds a quantiser {saved['quantiser']!r} with weights {sorted(weights)}; make it again.")
-    if quantiser.fingerprint() != saved["fingerprint"]:
-        raise UserError(f"The quantiser in {folder} has fingerprint {quantiser.fingerprint()}, "
-                        f"but {saved['fingerprint']} was saved; make it again.")
-    return quantiser
+    return rebuild_quantiser(read_quantiser(folder), load_file(Path(folder) / "model.safetensors"), folder)
 
 # %% ../../nbs/40_world.quantise.ipynb #614fee0b
 @dataclass(frozen=True)
