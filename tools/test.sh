@@ -62,7 +62,7 @@ stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
 [[ " $wanted " != *" slow "* ]] || stage slow slow
-stage pytest pytest
+stage pytest pytest -n 2 --dist loadfile
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'make test: failing stages: %s\n' "${failed[*]}" >&2

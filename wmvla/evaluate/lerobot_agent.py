@@ -211,7 +211,7 @@ def select_chunk(agent: LeRobotAgent, memory: Underway, request: Request) -> Flo
     return torch.cat([first, *(action_queue(policy) or ())])
 
 
-def watched_way(agent: LeRobotAgent, sample: Sample) -> str:
+def watched_way(agent: Any, sample: Sample) -> str:
     "`stream` for a policy that draws from torch's own stream, else `batch`; `UserError` for one that hides its stream."
     answers = []
     if not leaves_random_state(lambda: answers.append(agent.predict(sample)), agent.device): return "stream"
