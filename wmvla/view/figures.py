@@ -276,6 +276,7 @@ def horizon(*tables: Sequence[HorizonRow]) -> go.Figure:
 # %% ../../nbs/90_view.figures.ipynb #19bc69e9
 def ratio_text(row: RatioRow) -> str:
     "A ratio with its interval: `1.10 [1.02, 1.20]`."
+    if row.low != row.low: return f"{row.ratio:.2f} (too few episodes)"  # nan
     return f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
