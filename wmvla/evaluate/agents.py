@@ -136,7 +136,6 @@ class PolicyCard:
 
     type: str  # `wmvla.WorldPolicy`, or LeRobot's: smolvla, act, ...
     arm: str  # ours: A, F, ...; LeRobot's: the type
-    memory: str  # memory source that it was trained with; off without one
     horizon: int  # the longest chunk that it can answer
     n_action_steps: int  # how many it executes by itself
     pixels: int  # side of its pictures; 0: the folder does not say; -1: several, or not square
@@ -151,8 +150,7 @@ def read_card(folder: str | Path) -> PolicyCard:
     saved = read_json(path / "config.json")
     if saved.get("type") == OURS:
         c = saved["config"]
-        memory = {"A": "off", "F": "pred"}.get(c["arm"], c["arm"].removeprefix("F-"))
-        return PolicyCard(OURS, c["arm"], memory, c["horizon"], c["horizon"], 0)
+        return PolicyCard(OURS, c["arm"], c["horizon"], c["horizon"], 0)
     for name in PROCESSORS:
         if not (path / name).is_file():
             raise UserError(f"{path} holds a policy of type {saved.get('type')!r} without {name}; copy the processors that "
@@ -160,7 +158,7 @@ def read_card(folder: str | Path) -> PolicyCard:
     features = (saved.get("input_features") or {}).items()
     sides = {side for key, f in features if f["type"] == "VISUAL" and "empty_camera" not in key for side in f["shape"][1:]}
     longest = lerobot_horizon(saved)
-    return PolicyCard(saved["type"], saved["type"], "off", longest, saved.get("n_action_steps", longest),
+    return PolicyCard(saved["type"], saved["type"], longest, saved.get("n_action_steps", longest),
                       sides.pop() if len(sides) == 1 else -1 if sides else 0)
 
 # %% ../../nbs/77_evaluate.agents.ipynb #80585f29
