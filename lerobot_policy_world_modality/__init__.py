@@ -1,3 +1,9 @@
-"""LeRobot imports every installed distribution whose name begins with `lerobot_policy_`; importing registers the policy types."""
+"""LeRobot imports every installed distribution called `lerobot_policy_...`.
 
-import wmvla.plugin.configuration_world_policy  # noqa: F401
+Importing the configurations registers the policy types `world_policy` and `smolvla_world`, importing the processor the step that
+a saved `smolvla_world` names.
+"""
+
+import wmvla.plugin.configuration_smolvla_world
+import wmvla.plugin.configuration_world_policy
+import wmvla.plugin.processor_smolvla_world  # noqa: F401

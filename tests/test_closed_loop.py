@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from wmvla.commands.policies import lerobot_wm_eval
+from wmvla.commands.lerobot_eval import lerobot_wm_eval
 from wmvla.evaluate.closed_loop import evaluate
 from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.evaluate.records import read_parquet, without_latency
@@ -23,7 +23,7 @@ from wmvla.sim.libero import libero_ready
 from wmvla.sim.suites import camera_keys
 
 METAWORLD, LIBERO = "drawer-close-v3", "libero_spatial-0"
-EVAL = [sys.executable, "-c", "import sys; from wmvla.commands.policies import lerobot_wm_eval as main; sys.exit(main())"]
+EVAL = [sys.executable, "-c", "import sys; from wmvla.commands.lerobot_eval import lerobot_wm_eval as main; sys.exit(main())"]
 SHORT = {METAWORLD: 40, LIBERO: 14}  # environment steps; the untrained ACT closes some drawers in 24 to 29
 needs_libero = pytest.mark.skipif(not libero_ready(), reason="LIBERO's objects are not on this machine")
 

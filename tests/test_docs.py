@@ -78,6 +78,16 @@ def test_benchmark_tables_follow_their_notebooks(docs, tmp_path):
     assert [c.source.splitlines()[0] for c in written.cells] == ["# speed: results"]
 
 
+def test_runbooks_come_first_and_link_to_each_other(docs, pages, tmp_path):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books/cpu.md").write_text("# CPU\n\n[logs](reading.md#logs) [out](https://h.io/a.md)\n")
+    (tmp_path / "books/reading.md").write_text("# Reading\n")
+    shelf = docs.with_runbooks(pages, tmp_path / "books")
+    assert [p.name for p in shelf[:2]] == ["runbooks/cpu", "runbooks/reading"] and shelf[2:] == pages
+    assert shelf[0].notebook.cells[0].source == "# CPU\n\n[logs](reading.ipynb#logs) [out](https://h.io/a.md)\n"
+    assert docs.contents(shelf).startswith("```{toctree}\n:hidden:\n:caption: Runbooks\n\nrunbooks/cpu\nrunbooks/reading\n")
+
+
 def test_what_is_written_is_a_plain_notebook(docs, pages, tmp_path):
     docs.write_source(pages, tmp_path / "source")
     written = {p.name: nbformat.read(tmp_path / f"source/{p.name}.ipynb", as_version=4) for p in pages}

@@ -61,11 +61,13 @@ def test_one_version_and_a_name_with_underscores():
     assert plugin["version"] == wmvla.__version__ == distribution(plugin["name"]).version
 
 
-def test_lerobot_eval_offers_the_type():
+def test_lerobot_eval_offers_both_types():
     command = [Path(sys.executable).parent / "lerobot-eval", "--policy.type=world_policy", "--help"]
     help = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert help.returncode == 0, help.stderr[-2000:]
     assert re.search(r"--policy\.memory\b.*source at rollout", help.stdout, re.S), "the configuration's fields are not its flags"
+    types = re.search(r"--policy\.type \{(.*?)\}", help.stdout)[1].split(",")
+    assert {"world_policy", "smolvla_world", "smolvla"} <= set(types)
 
 
 def test_success_agrees_with_lerobot_eval(made, tmp_path):

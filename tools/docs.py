@@ -2,7 +2,7 @@
 
 Everything works offline. nbdev's own commands would call Quarto, hence the adapter between the two.
 `--execute` runs a copy of every notebook first, so that the pages show its outputs whether or not they are stored.
-The committed tables of `docs/benchmarks/` become pages behind the notebooks that made them.
+The committed tables of `docs/benchmarks/` become pages behind the notebooks that made them, `docs/runbooks/` pages before all.
 """
 
 import argparse
@@ -27,6 +27,7 @@ PROCESSED = ROOT / "_proc"  # nbdev's cache of processed notebooks
 SOURCE = PROCESSED / ".sphinx"  # what Sphinx reads
 SITE = ROOT / "_docs"
 TABLES = ROOT / "docs/benchmarks"  # what benchmarks measured, committed
+RUNBOOKS = ROOT / "docs/runbooks"  # how to run the whole comparison, a page a machine
 PLOTLY = "application/vnd.plotly.v1+json"
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
 
@@ -145,6 +146,16 @@ def with_tables(pages: list[Page], tables: Path) -> list[Page]:
     return tabled
 
 
+def with_runbooks(pages: list[Page], runbooks: Path) -> list[Page]:
+    """`pages` with the runbooks before them; a link from one to another (`nvidia.md`) becomes one between pages of the site."""
+    made = []
+    for path in sorted(runbooks.glob("*.md")):
+        text = re.sub(r"\]\((\w+)\.md(#[\w-]+)?\)", r"](\1.ipynb\2)", path.read_text(encoding="utf-8"))
+        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(text)])
+        made.append(Page(f"runbooks/{path.stem}", "Runbooks", notebook))
+    return made + pages
+
+
 def contents(pages: list[Page]) -> str:
     """The sidebar: one captioned list a group, groups in the order of their first page."""
     listed = [p for p in pages if p.name != "index"]
@@ -209,7 +220,7 @@ def build(run_notebooks: bool) -> int:
 
     notebooks = executed_copy(ROOT / "nbs", ROOT / "_proc_executed") if run_notebooks else ROOT / "nbs"
     proc_nbs(str(notebooks), n_workers=2, force=True)
-    write_source(with_tables(read_pages(PROCESSED), TABLES), SOURCE)
+    write_source(with_runbooks(with_tables(read_pages(PROCESSED), TABLES), RUNBOOKS), SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
     code = sphinx(["-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(PROCESSED / ".doctrees"), str(SOURCE), str(SITE)])
     if not code:

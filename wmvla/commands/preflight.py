@@ -63,13 +63,14 @@ def world_gates(args: argparse.Namespace, table: Any) -> list:
 
 # %% ../../nbs/98h_commands.preflight.ipynb #05085911
 def open_store_of(args: argparse.Namespace, table: Any) -> Any:
-    "The latents of the dataset by `--encoder`."
-    from wmvla.encoders.cache import open_store
+    "The latents of the dataset by `--encoder`: those beside its file, else those in `--cache`."
+    from wmvla.encoders.cache import open_store, read_meta
     from wmvla.encoders.choice import reopen_encoder
     from wmvla.encoders.writer import store_path
 
-    encoder = reopen_encoder(args.encoder)
-    return open_store(store_path(table, encoder, args.cache), encoder.fingerprint())
+    encoder, beside = reopen_encoder(args.encoder), Path(args.encoder).parent
+    here = (beside/"meta.json").is_file() and read_meta(beside).revision == table.revision
+    return open_store(beside if here else store_path(table, encoder, args.cache), encoder.fingerprint())
 
 
 def open_world(args: argparse.Namespace, table: Any) -> list:
@@ -91,8 +92,9 @@ def open_world(args: argparse.Namespace, table: Any) -> list:
     return encoder_gates(table, partial(open_store_of, args, table), encoder, rank)
 
 # %% ../../nbs/98h_commands.preflight.ipynb #6a93265f
-def evaluation_gates(folder: Path) -> list:
-    "The gates `baseline success` and `finite rollouts` of a folder of `wmvla eval`, or of a run."
+def evaluation_gates(folder: Path, baseline: Path | None = None) -> list:
+    "The gates `baseline success` and `finite rollouts` of a folder of `wmvla eval`, or of a run; `baseline`: its policy folder."
+    from wmvla.evaluate.agents import read_card
     from wmvla.evaluate.gates import Gate, check_finite
     from wmvla.evaluate.records import read_parquet
 
@@ -102,11 +104,12 @@ def evaluation_gates(folder: Path) -> list:
         odd = {arm: sum(r.nonfinite for r in records if r.arm == arm) for arm in dict.fromkeys(r.arm for r in records)}
         return check_finite(odd, "finite rollouts")
 
-    return [Gate("baseline success", lambda: baseline_gate(folder)), Gate("finite rollouts", finite)]
+    succeeds = lambda: baseline_gate(folder, read_card(baseline).arm if baseline else "")
+    return [Gate("baseline success", succeeds), Gate("finite rollouts", finite)]
 
 
-def baseline_gate(folder: Path) -> Any:
-    "`check_baseline` of the episodes in a folder; `UserError` where the baseline cannot be told."
+def baseline_gate(folder: Path, arm: str = "") -> Any:
+    "`check_baseline` of an arm's episodes in a folder; empty: A, or the only one of another make. `UserError` for none of it."
     from wmvla.evaluate.contrasts import own_memory, rows_of
     from wmvla.evaluate.gates import check_baseline
     from wmvla.evaluate.records import read_parquet
@@ -116,8 +119,8 @@ def baseline_gate(folder: Path) -> Any:
     records = read_parquet(folder/"episodes.parquet")
     arms = list(dict.fromkeys(r.arm for r in records))
     foreign = [arm for arm in arms if own_memory(arm) is None]
-    arm = "A" if "A" in arms else foreign[0] if len(arms) == 1 and foreign else None
-    if arm is None: raise UserError(f"{folder} has episodes of {', '.join(arms)} and none of A; evaluate the baseline.")
+    arm = arm or ("A" if "A" in arms or len(arms) != 1 or not foreign else foreign[0])
+    if arm not in arms: raise UserError(f"{folder} has episodes of {', '.join(arms)} and none of {arm}; evaluate the baseline.")
     wins = [r.success for r in rows_of(records, arm)]
     return check_baseline(sum(wins), len(wins))
 
@@ -199,7 +202,7 @@ def choose_list(args: argparse.Namespace, subject: Any) -> list:
         own = policy_gates(first, table, args.baseline, args.n_action_steps)
         gates += [g for g in own if g.name not in {t.name for t in trained}] + trained
         gates += asked_of(args, subject)
-    return gates + (evaluation_gates(args.evaluation) if args.evaluation else [])
+    return gates + (evaluation_gates(args.evaluation, args.baseline) if args.evaluation else [])
 
 # %% ../../nbs/98h_commands.preflight.ipynb #87d1257f
 def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:

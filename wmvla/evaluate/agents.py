@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OURS', 'PROCESSORS', 'MOST_STEPS', 'Look', 'Seen', 'Request', 'DecisionRow', 'Chunk', 'Agent', 'StillAgent',
-           'checked', 'PolicyCard', 'read_card', 'lerobot_horizon', 'action_steps']
+           'checked', 'PolicyCard', 'read_card', 'saved_memory', 'lerobot_horizon', 'action_steps']
 
 # %% ../../nbs/77_evaluate.agents.ipynb #f125ee85
 """The seam between simulators and policies. A simulator plays a whole chunk of actions alone and comes back with what was `Seen`;
@@ -135,10 +135,11 @@ class PolicyCard:
     "A policy folder by its config.json."
 
     type: str  # `wmvla.WorldPolicy`, or LeRobot's: smolvla, act, ...
-    arm: str  # ours: A, F, ...; LeRobot's: the type
+    arm: str  # ours: A, F, ...; LeRobot's: the type, and the memory of its training where it has one: smolvla_world-pred
     horizon: int  # the longest chunk that it can answer
     n_action_steps: int  # how many it executes by itself
     pixels: int  # side of its pictures; 0: the folder does not say; -1: several, or not square
+    memory: str = ""  # LeRobot's: the memory source of its rollouts, as the folder says; empty: it has none
 
 # %% ../../nbs/77_evaluate.agents.ipynb #4bcb2d6b
 def read_card(folder: str | Path) -> PolicyCard:
@@ -157,9 +158,15 @@ def read_card(folder: str | Path) -> PolicyCard:
                             "were saved with it, made from other statistics they would ruin its actions.")
     features = (saved.get("input_features") or {}).items()
     sides = {side for key, f in features if f["type"] == "VISUAL" and "empty_camera" not in key for side in f["shape"][1:]}
-    longest = lerobot_horizon(saved)
-    return PolicyCard(saved["type"], saved["type"], longest, saved.get("n_action_steps", longest),
-                      sides.pop() if len(sides) == 1 else -1 if sides else 0)
+    side, longest = sides.pop() if len(sides) == 1 else -1 if sides else 0, lerobot_horizon(saved)
+    arm = "-".join(filter(None, (saved["type"], saved.get("world_memory_mode_train"))))
+    return PolicyCard(saved["type"], arm, longest, saved.get("n_action_steps", longest), side, saved_memory(saved))
+
+
+def saved_memory(saved: dict[str, Any]) -> str:
+    "The memory source at rollout of a LeRobot config: its own, else that of its training; what it cannot have is predicted then."
+    trained = saved.get("world_memory_mode_train") or ""
+    return saved.get("world_memory_mode_rollout") or ("pred" if trained in ("oracle", "scheduled", "wrong_task") else trained)
 
 # %% ../../nbs/77_evaluate.agents.ipynb #80585f29
 def lerobot_horizon(saved: dict[str, Any]) -> int:

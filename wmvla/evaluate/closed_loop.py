@@ -64,7 +64,7 @@ def agent_name(job: EvalJob) -> tuple:
 def open_agent(job: EvalJob, plan: EvalPlan, config: EvalConfig, once: Callable = lambda key, make: make()) -> Agent:
     "The agent of a job; `once(key, make)` keeps policies and encoders that several agents share."
     if plan.card.type != OURS:
-        return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper)
+        return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper, job.memory)
     policy = once(("policy", str(job.policy_folder)), lambda: load_policy(job.policy_folder))
     encoder = once(("encoder", str(job.encoder_folder)), lambda: reopen_encoder(job.encoder_folder, plan.device))
     donors = load_donors(job.donors_path) if job.donors_path else None
@@ -84,8 +84,8 @@ class Playing:
 
 
 def in_order(work: Sequence[tuple[str, EvalJob, EvalPlan]]) -> list[tuple[str, EvalJob, EvalPlan]]:
-    "By policy where policies are large, then by task; otherwise as given."
-    heavy = lambda job, plan: "" if plan.card.type == OURS else str(job.policy_folder)
+    "By policy and memory where policies are large, then by task; otherwise as given."
+    heavy = lambda job, plan: "" if plan.card.type == OURS else f"{job.policy_folder} {job.memory}"
     return sorted(work, key=lambda w: (heavy(w[1], w[2]), w[1].triple.task))
 
 # %% ../../nbs/80_evaluate.closed_loop.ipynb #bbc2e105

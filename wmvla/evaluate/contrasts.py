@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core import EpisodeRecord, UserError
+from .agents import saved_memory
 from .statistics import PairedResult, clustered_sign_test, pair_records, paired_difference, paired_trainings, triple_differences
+from ..fusion.memory import MEMORY_SOURCES
 from ..policies.trunk import ARMS
 
 # %% ../../nbs/79d_evaluate.contrasts.ipynb #9ed36977
@@ -64,9 +66,11 @@ def unclear_because(c: Contrast) -> str:
 
 # %% ../../nbs/79d_evaluate.contrasts.ipynb #b312e025
 def own_memory(arm: str) -> str | None:
-    "The memory that an arm acts with, `off` without one; None where the name (`F`, or `F@005000`) is none of ours."
-    spec = ARMS.get(arm.split("@")[0])
-    return None if spec is None else spec.acting or "off"
+    "The memory that an arm acts with, `off` without one; None where the name (unlike `F@005000`, `act-pred`) tells none."
+    kind = arm.split("@")[0]
+    if kind in ARMS: return ARMS[kind].acting or "off"
+    trained = kind.partition("-")[2]  # of a LeRobot policy with a memory, see `read_card`
+    return saved_memory({"world_memory_mode_train": trained}) if trained in MEMORY_SOURCES else None
 
 
 def rows_of(records: Sequence[EpisodeRecord], arm: str) -> list[EpisodeRecord]:

@@ -21,6 +21,7 @@ import torch
 
 from ..core import EpisodeRecord, Triple, UserError, file_digest, fingerprint
 from .agents import OURS, PolicyCard, action_steps
+from .frame_memory import check_memory
 from ..sim.suites import EnvConfig, benchmark_of, step_limit
 
 # %% ../../nbs/78c_evaluate.jobs.ipynb #91e13a15
@@ -95,8 +96,7 @@ def plan_job(job: EvalJob, config: EvalConfig, card: PolicyCard) -> EvalPlan:
     ours, task = card.type == OURS, job.triple.task
     if ours and job.encoder_folder is None:
         raise UserError(f"{job.policy_folder} is a checkpoint of `wmvla train`; name its encoder with --encoder.")
-    if not ours and job.memory not in (None, "off"):
-        raise UserError(f"A policy of type {card.type} has no memory {job.memory!r} to be given; leave --memory_mode out.")
+    if not ours: check_memory(card, job.memory)
     if not config.pixels and card.pixels < 0:
         raise UserError(f"{job.policy_folder} reads pictures of several sizes, or not square; say which to draw with --pixels.")
     quality = ("fast" if ours else "full") if config.quality == "auto" else config.quality

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CORRUPTIONS', 'MEMORY_SOURCES', 'check_source', 'Memory', 'MemoryInputs', 'random_like', 'matched_noise',
-           'other_episode', 'permuted_steps', 'oracle_memory', 'scheduled_probability', 'scheduled_memory',
+           'other_episode', 'in_order', 'permuted_steps', 'oracle_memory', 'scheduled_probability', 'scheduled_memory',
            'predicted_of', 'foreign_prediction', 'make_memory']
 
 # %% ../../nbs/51_fusion.memory.ipynb #a7ccc41c
@@ -67,13 +67,15 @@ def random_like(
 
 # %% ../../nbs/51_fusion.memory.ipynb #7507ed51
 def matched_noise(
-    like: Float[Tensor, "b k d"], generator: torch.Generator | None = None
+    like: Float[Tensor, "b k d"],
+    generator: torch.Generator | None = None,
+    noise: Float[Tensor, "b k d"] | None = None,  # standard normal; None: drawn here
 ) -> Float[Tensor, "b k d"]:
     "Gaussian noise whose every step has the mean over d and the norm of the same step of `like`."
     if like.shape[-1] < 3:
         raise UserError(f"Memory 'random' is impossible for latents of {like.shape[-1]} numbers: their mean and norm leave too "
                         "little to chance; use 'random_unit'.")
-    noise = random_like(like, generator)
+    noise = random_like(like, generator) if noise is None else noise
     noise = noise - noise.mean(-1, keepdim=True)
     mean = like.mean(-1, keepdim=True)
     spread = (like - mean).norm(dim=-1, keepdim=True)
@@ -96,16 +98,20 @@ def other_episode(
     return source.to(episode.device)
 
 # %% ../../nbs/51_fusion.memory.ipynb #d31ee7ec
+def in_order(predicted: Float[Tensor, "b k d"], keys: Float[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    "Steps sorted by `keys`, one further around where that is the order they came in."
+    order = keys.argsort(1)
+    same = (order == torch.arange(order.shape[1], device=order.device)).all(1, keepdim=True)
+    rows = torch.arange(len(order), device=order.device)[:, None]
+    return predicted[rows, torch.where(same, order.roll(1, 1), order)]
+
+
 def permuted_steps(
     predicted: Float[Tensor, "b k d"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "b k d"]:
     "The same K steps in another order, drawn for each sample and never the order it came in; `UserError` for K = 1."
-    batch, steps = predicted.shape[:2]
-    if steps < 2: raise UserError("Memory 'time_shuffle' is impossible with one step (K = 1); choose another corruption.")
-    order = random_like(predicted[..., 0].float(), generator, torch.rand).argsort(1)
-    same = (order == torch.arange(steps, device=order.device)).all(1, keepdim=True)
-    rows = torch.arange(batch, device=order.device)[:, None]
-    return predicted[rows, torch.where(same, order.roll(1, 1), order)]
+    if predicted.shape[1] < 2: raise UserError("Memory 'time_shuffle' is impossible with one step (K = 1); choose another.")
+    return in_order(predicted, random_like(predicted[..., 0].float(), generator, torch.rand))
 
 # %% ../../nbs/51_fusion.memory.ipynb #603562c1
 def oracle_memory(inputs: MemoryInputs) -> Memory:
