@@ -34,7 +34,7 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token_store", type=Path, default=None, help="codes of that store (`wmvla tokens`); arms B, C")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, metrics.jsonl and checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: 0)")
-    parser.add_argument("--prophet_width", type=int, default=None, help="width of Prophet; less keeps F cheap (default: --width)")
+    parser.add_argument("--prophet_width", type=int, default=None, help="width of Prophet (default: --width, at most 128)")
     add_flags(parser, PolicyConfig, skip=DERIVED)
     add_flags(parser, TrainConfig)
 

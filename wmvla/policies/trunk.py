@@ -82,7 +82,7 @@ class PolicyConfig:
     world_dropout: float = 0.1  # C: how often training withholds the world token, so that no action depends on it alone
     block_world: bool = False  # C: ACT queries cannot read the world token directly
     isolate: bool = True  # B, C: ACT queries cannot read the FUT queries, so the second task only shapes shared weights
-    prophet_width: int | None = None  # None: width; less keeps F cheap
+    prophet_width: int | None = None  # None: width, but at most 128, which keeps F cheap
 
     def __post_init__(self): check_policy(self)
 
