@@ -295,6 +295,7 @@ def carry_out(call: list[str]) -> tuple[str, int]:
     return said.getvalue(), code
 
 
+@pytest.mark.slow
 def test_the_cpu_page_runs_from_data_to_verdict(tmp_path, monkeypatch):
     page = ROOT / "docs/runbooks/cpu.md"
     first_try = re.search(r"For a first try.*?`(EPISODES=[^`]+)`", page.read_text(), re.S)[1]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks of the project, pytest last. Arguments name the stages to run; none means all of them but `slow` (minutes of LIBERO).
+# All checks of the project, pytest last. Arguments name the stages to run; none means all of them but `slow` (ten minutes more).
 # Works in copies under a temporary folder, so the working tree stays as it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -45,11 +45,15 @@ export_in_sync() {
 readme() { python tools/readme.py --check; }
 
 # one thread a notebook, because as many notebooks as cores run side by side
-notebooks() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing; }
+heavy="benchmarks/calibration benchmarks/smolvla_world experiments/smolvla_arms"
+notebooks() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --skip_file_re '^[_.]|^(calibration|smolvla_world|smolvla_arms)[.]'; }
 
-# what is too long for every day: the comparison with LeRobot's own LIBERO, and a round trip through a recording of it
+# what is too long for every push: whole studies and trainings in their tiny sizes, the comparison with LeRobot's own LIBERO, and a
+# round trip through a recording of it
 slow() {
     local room
+    for room in $heavy; do OMP_NUM_THREADS=1 nbdev_test --path "nbs/$room.ipynb" || return 1; done
+    pytest -q -m slow || return 1
     python -c 'import sys; from wmvla.sim.libero import libero_ready; sys.exit(not libero_ready())' ||
         { echo "LIBERO's objects are not on this machine, and the slow lessons are about them."; return 1; }
     for room in 22_sim.libero 25_sim.replay; do OMP_NUM_THREADS=1 nbdev_test --flags slow --path "nbs/$room.ipynb" || return 1; done
@@ -62,7 +66,7 @@ stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
 [[ " $wanted " != *" slow "* ]] || stage slow slow
-stage pytest pytest -n 2 --dist loadfile
+stage pytest pytest -n 2 --dist loadfile -m "not slow"
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'make test: failing stages: %s\n' "${failed[*]}" >&2
