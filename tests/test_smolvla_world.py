@@ -289,6 +289,36 @@ def test_a_closed_gate_is_smolvla_bit_for_bit(home):
     assert not torch.equal(chunks[0], world.predict_action_chunk(observation(), noise=noise))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["late", "input", "every"])
+def test_compiled_it_is_smolvla_while_closed_and_itself_when_open(fusion, home, monkeypatch):
+    """Traced as `compile_model` traces; the backend runs the traced graphs as they are, since generated code takes minutes a policy."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, mode=None: compiler(function, backend="aot_eager"))
+    flags = {"compile_model": True, "compile_mode": "default"}
+    own = {"world_fusion": fusion, "lambda_world": 0.0}
+    noise, time = torch.randn(3, CHUNK, 16), torch.rand(3)
+
+    def answers(kind, opened=False, **more):
+        policy = make(kind, home, **more)
+        if opened: assert open_gates(policy) > 0
+        batch = training_batch(kind, policy.config) | observation(3)
+        torch.manual_seed(1)
+        batch[ACTION] = torch.randn(3, CHUNK, 4)
+        for key in ("world_history", "world_future"):
+            if key in batch: batch[key] = torch.randn(3, HISTORY if key == "world_history" else FUTURE, LATENT)
+        loss = policy.train().forward(batch, noise=noise, time=time)[0]
+        loss.backward()
+        return loss, policy.model.action_out_proj.weight.grad, policy.predict_action_chunk(observation(3), noise=noise)
+
+    plain = answers("smolvla", **flags)
+    closed, opened = (answers("smolvla_world", way, **own, **flags) for way in (False, True))
+    eager = answers("smolvla_world", True, **own)
+    for ours, theirs in zip(closed, plain, strict=True): assert torch.equal(ours, theirs)
+    for ours, theirs in zip(opened, eager, strict=True): torch.testing.assert_close(ours, theirs)
+    assert not torch.equal(opened[2], plain[2])
+
+
 @each_kind
 def test_a_camera_that_is_not_there_may_be_declared_empty(kind, home):
     policy = make(kind, home, empty_cameras=1).eval()
