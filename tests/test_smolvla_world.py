@@ -292,7 +292,7 @@ def test_a_closed_gate_is_smolvla_bit_for_bit(home):
 @pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["late", "input", "every"])
 def test_compiled_it_is_smolvla_while_closed_and_itself_when_open(fusion, home, monkeypatch):
-    """Traced as `compile_model` traces; the backend runs the traced graphs as they are, since generated code takes minutes a policy."""
+    """Traced as `compile_model` traces; the backend runs the traced graphs as they are, generated code would take minutes."""
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, mode=None: compiler(function, backend="aot_eager"))
     flags = {"compile_model": True, "compile_mode": "default"}
