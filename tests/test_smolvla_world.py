@@ -278,6 +278,14 @@ def test_given_noise_decides(kind, home):
     assert not torch.equal(chunks[0], policy.predict_action_chunk(observation(), noise=-noise))
 
 
+def test_arms_with_and_without_a_store_meet_the_same_luck(home):
+    """Weights of the base, and every number that training draws afterwards."""
+    (base, first), (world, second) = ((make(kind, home), torch.randn(5)) for kind in KINDS)
+    assert torch.equal(first, second)
+    tensors = world.state_dict()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in base.state_dict().items())
+
+
 def test_a_closed_gate_is_smolvla_bit_for_bit(home):
     base, world = (make(kind, home, seed) for kind, seed in (("smolvla", 0), ("smolvla_world", 1)))
     missing, unexpected = world.load_state_dict(base.state_dict(), strict=False)

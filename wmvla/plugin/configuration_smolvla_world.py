@@ -32,6 +32,7 @@ from ..encoders.choice import reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..fusion.gated import GATES
 from ..fusion.memory import check_source
+from ..policies.trunk import seeded
 
 # %% ../../nbs/95_plugin.configuration_smolvla_world.ipynb #743c4a83
 HISTORY, HISTORY_MASK = "world_history", "world_history_mask"  # [b t m] raw latents, [b t]
@@ -149,8 +150,9 @@ def encoder_of_store(store: str | Path) -> SmallEncoderConfig | EncoderConfig:
     file = Path(store, "encoder.json")
     if not file.is_file(): raise UserError(f"{file} is missing, so no rollout could open its encoder; encode again.")
     config = EncoderConfig(**read_json(file)["config"])
-    small = Path(config.encoder).is_dir() and isinstance(encoder := reopen_encoder(file), SmallEncoder)
-    return encoder.config if small else config
+    if not Path(config.encoder).is_dir(): return config
+    with seeded("world encoder"): encoder = reopen_encoder(file)  # torch's random stream stays where it is
+    return encoder.config if isinstance(encoder, SmallEncoder) else config
 
 # %% ../../nbs/95_plugin.configuration_smolvla_world.ipynb #cf662ce8
 def latent_size(config: SmolVLAWorldConfig) -> int:

@@ -34,6 +34,7 @@ from .configuration_smolvla_world import EPISODE, FRAMES, HISTORY, MARK, NOISE, 
 from .world_branch import Scene, WorldBranch, attach, begin, fit_latents, is_closed, read_scene, remember, scene_of
 from .world_logs import GradientMeter, averaged, log_values, world_loss
 from .world_sight import Sight, check_opened, frames_of, latents_of, open_world_encoder, own_encoder, watch_alone
+from ..policies.trunk import seeded
 
 # %% ../../nbs/96_plugin.modeling_smolvla_world.ipynb #3e13394f
 class SmolVLAWorldPolicy(SmolVLAPolicy):
@@ -97,7 +98,8 @@ def start(policy: SmolVLAWorldPolicy) -> None:
     if c.init_from_policy_path and not c.pretrained_path: load_base(policy, c.init_from_policy_path)
     if not c.world_store or not Path(c.world_store, "meta.json").is_file(): return  # the processors say what is missing
     if policy.world_encoder is not None:
-        policy.world_encoder.load_state_dict(reopen_encoder(Path(c.world_store, "encoder.json")).state_dict())
+        with seeded("world encoder"): trained = reopen_encoder(Path(c.world_store, "encoder.json"))
+        policy.world_encoder.load_state_dict(trained.state_dict())
     if not policy.world.fitted: fit_latents(policy.world, open_store(c.world_store, c.world_fingerprint), c.world_split)
 
 
