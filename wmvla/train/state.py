@@ -18,7 +18,6 @@ is wound forward. On a CPU the resumed training ends in the same bytes.
 import math
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float64
@@ -31,8 +30,7 @@ from ..core import UserError, seed_from
 from ..policies.world_policy import WorldPolicy
 from .batches import Noise, TrainData
 from .config import TrainConfig, TrainJob, job_key
-
-if TYPE_CHECKING: from accelerate import Accelerator
+from .machine import Machine
 
 # %% ../../nbs/69c_train.state.ipynb #10641ec1
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Training:
     data: TrainData
     policy: WorldPolicy  # its weights are trained in place
     optimiser: torch.optim.Optimizer
-    machine: "Accelerator"
+    machine: Machine
     noise: Noise
     draws: torch.Generator  # of everything random inside the policy: flow times, dropped tokens, mixed memories
     average: AveragedModel | None = None
@@ -97,7 +95,7 @@ def averaged(policy: WorldPolicy, config: TrainConfig) -> AveragedModel | None:
 
 
 def new_training(
-    policy: WorldPolicy, data: TrainData, job: TrainJob, optimiser: torch.optim.Optimizer, machine: "Accelerator"
+    policy: WorldPolicy, data: TrainData, job: TrainJob, optimiser: torch.optim.Optimizer, machine: Machine
 ) -> Training:
     "A training before its first step."
     config, part, device = job.train, machine.process_index, machine.device
