@@ -43,6 +43,9 @@ FRAMES, FRAMES_MASK = "world_frames", "world_frames_mask"  # [b n 3 h w] in 0..1
 NOISE = "world_noise"  # [b k m] standard normal, for a memory that is drawn at rollout
 
 # %% ../../nbs/95_plugin.configuration_smolvla_world.ipynb #a29af263
+PreTrainedConfig._choice_registry.pop("smolvla_world", None)  # a notebook's cell may run before the module it exports
+
+
 @PreTrainedConfig.register_subclass("smolvla_world")
 @dataclass
 class SmolVLAWorldConfig(SmolVLAConfig):

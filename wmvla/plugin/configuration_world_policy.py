@@ -46,6 +46,9 @@ def observations_needed(world: PolicyConfig, encoder: SmallEncoderConfig | Encod
 IDENTITY = {kind: NormalizationMode.IDENTITY for kind in ("VISUAL", "STATE", "ACTION")}
 
 
+PreTrainedConfig._choice_registry.pop("world_policy", None)  # a notebook's cell may run before the module it exports
+
+
 @PreTrainedConfig.register_subclass("world_policy")
 @dataclass
 class LeRobotWorldConfig(PreTrainedConfig):
