@@ -64,7 +64,8 @@ def documented(cell: NotebookNode) -> NotebookNode | None:
     """The Markdown that `show_doc` printed, with an anchor of the name as nbdev spells it."""
     if not cell.outputs:
         return None
-    text = "".join(next(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {}))).removeprefix("---\n")
+    told = next(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {}))
+    text = "".join(told).removeprefix("---\n")
     text = re.sub(r'\{target="_blank"[^}]*\}', "", text)
     head = re.compile(r"(?P<source>\[source\].*)\n+(?P<title>#+ (?P<name>[\w.]+).*)")
     text = head.sub(lambda m: f'<a id="{m["name"].lower()}"></a>\n\n{m["title"]}\n\n{m["source"]}', text, count=1)
