@@ -113,12 +113,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if argv else 2
     try: dispatch(argv)
-    except UserError as e: return complain(str(e), 2)
-    except KeyboardInterrupt: return complain("interrupted; finished work is kept, the same command continues it.", 130)
+    except UserError as e: sentence, code = str(e), 2
+    except KeyboardInterrupt: sentence, code = "interrupted; finished work is kept, the same command continues it.", 130
     except OSError as e:
         if e.errno != errno.ENOSPC: raise
-        return complain(f"the disk is full ({e.filename or 'while writing'}); free some space, the same command continues.", 2)
-    return 0
+        sentence = f"the disk is full ({e.filename or 'while writing'}); free some space, the same command continues."
+        code = 2
+    else: return 0
+    return complain(sentence, code)  # not before: as long as the error is held, so are the progress bars of what it struck
 
 
 def complain(sentence: str, code: int) -> int:

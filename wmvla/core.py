@@ -158,9 +158,9 @@ def parallel_map(
 ) -> Iterator:
     "Yield `function(job)` for every job, in job order, computed in `workers` fresh single-threaded processes."
     if workers < 1: raise UserError(f"workers is {workers}; somebody must do the work: at least 1.")
-    bar = progress(desc=desc, total=len(jobs), unit="job") if desc else None
     pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), get_context("spawn"), _start_worker, (os.getpid(),))
     waiting: deque[Future] = deque()
+    bar = progress(desc=desc, total=len(jobs), unit="job") if desc else None
     try:
         todo = iter(jobs)
         while True:

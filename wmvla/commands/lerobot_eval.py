@@ -149,10 +149,8 @@ def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("lerobot-wm-eval", description=COMMANDS["eval"].help)
     lerobot_eval_flags(parser)
     try: lerobot_eval(parser.parse_args(argv))
-    except UserError as e:
-        print(f"lerobot-wm-eval: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("lerobot-wm-eval: interrupted; finished episodes are kept, the same command continues.", file=sys.stderr)
-        return 130
-    return 0
+    except UserError as e: sentence, code = str(e), 2
+    except KeyboardInterrupt: sentence, code = "interrupted; finished episodes are kept, the same command continues.", 130
+    else: return 0
+    print(f"lerobot-wm-eval: {sentence}", file=sys.stderr)  # last on the screen: the error's progress bars are closed by now
+    return code

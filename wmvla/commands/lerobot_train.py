@@ -184,9 +184,11 @@ def train(asked: bool) -> None:
     watch, start = gates_before(config) if asked else Watch(), start_of(config)
     try:
         with watched(watch): script.train(config)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt: interrupted = True
+    else: interrupted = False
+    if interrupted:  # said after LeRobot's progress bar is gone, which the error held
         print(how_to_go_on(config.output_dir), file=sys.stderr)
-        raise
+        raise KeyboardInterrupt
     if watch.policy is None: raise RuntimeError("LeRobot made its optimiser elsewhere; this version cannot be watched.")
     if os.environ.get("RANK", "0") == "0": save_evidence(config, watch, start)  # of several processes, the first one
 

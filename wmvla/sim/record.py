@@ -238,8 +238,8 @@ def record_rounds(session: Session) -> None:
     commit(session.root, session.provenance)
 
 # %% ../../nbs/24_sim.record.ipynb #fe0b9bf6
-def stop_recording(session: Session, error: BaseException) -> BaseException:
-    "Leave a readable dataset behind; returns what to raise."
+def stop_recording(session: Session, error: BaseException) -> UserError | None:
+    "Leave a readable dataset behind; returns what to say in place of `error`, where that was a full disk."
     full = is_full(error, session.root)
     (work_folder(session.root)/"ballast").unlink(missing_ok=True)
     if isinstance(error, NoRoom):
@@ -247,7 +247,7 @@ def stop_recording(session: Session, error: BaseException) -> BaseException:
         except OSError: abandon_session(session)
     else: abandon_session(session)
     if not session.provenance.episodes: forget(session.root)  # a journal of nothing would only be in the way
-    return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else error
+    return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else None
 
 # %% ../../nbs/24_sim.record.ipynb #1706bc8f
 def collect(
@@ -271,6 +271,8 @@ def collect(
     with workplace(root) as work:
         session = Session(root, config, take_up(root, config))
         try: record_rounds(session)
-        except BaseException as error: raise stop_recording(session, error) from error
+        except BaseException as error:
+            if full := stop_recording(session, error): raise full from error
+            raise
         (work/"journal.json").unlink()
     return root
