@@ -2,10 +2,14 @@
 
 import importlib.util
 import json
+import pkgutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbdev.showdoc import BasicMarkdownRenderer, show_doc
+
+import wmvla
 
 ROOT = Path(__file__).parent.parent
 SHOWN = '---\n\n[source](https://h.io/core.py#L3){target="_blank" style="float:right"}\n\n### Near\n\n*doc*'
@@ -102,6 +106,22 @@ def test_what_is_written_is_a_plain_notebook(docs, pages, tmp_path):
     assert len(data[1].outputs[0].data["text/html"]) < 20_000, "the library itself belongs into the site once"
     assert data[2].source == '<a href="core.html#near">Near</a>'
     assert (tmp_path / "source/_static/plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_documentation_that_fails_to_print_is_named(docs):
+    cell = nbformat.from_dict(code("#| output: asis\nshow_doc(Near)", {"text/plain": "Near"}))
+    printed = {"output_type": "stream", "name": "stdout", "text": "\x1b[31mValueError\x1b[0m: no"}
+    cell.outputs.insert(0, nbformat.from_dict(printed))
+    with pytest.raises(SystemExit, match=r"show_doc\(Near\) printed no documentation: ValueError: no"):
+        list(docs.plain_cells([cell], set()))
+
+
+def test_every_public_name_can_be_documented():
+    """What `make docs` will print, without the minutes: a default that nbdev cannot print (an array) is found here."""
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(wmvla.__path__, "wmvla.")]
+    public = [getattr(module, name) for module in modules for name in getattr(module, "__all__", [])]
+    shown = [show_doc(x, renderer=BasicMarkdownRenderer)._repr_markdown_() for x in public if callable(x)]
+    assert len(shown) > 1000 and all(x.strip() for x in shown)
 
 
 def test_links_out_of_the_site_stay(docs):

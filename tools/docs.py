@@ -64,8 +64,11 @@ def documented(cell: NotebookNode) -> NotebookNode | None:
     """The Markdown that `show_doc` printed, with an anchor of the name as nbdev spells it."""
     if not cell.outputs:
         return None
-    told = next(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {}))
-    text = "".join(told).removeprefix("---\n")
+    told = [o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {})]
+    if not told:
+        said = re.sub(r"\x1b\[[\d;]*m", "", "".join(cell.outputs[0].get("text", ""))).strip()
+        sys.exit(f"{cell.source.splitlines()[-1]} printed no documentation: {said.splitlines()[-1] if said else 'nothing'}")
+    text = "".join(told[0]).removeprefix("---\n")
     text = re.sub(r'\{target="_blank"[^}]*\}', "", text)
     head = re.compile(r"(?P<source>\[source\].*)\n+(?P<title>#+ (?P<name>[\w.]+).*)")
     text = head.sub(lambda m: f'<a id="{m["name"].lower()}"></a>\n\n{m["title"]}\n\n{m["source"]}', text, count=1)

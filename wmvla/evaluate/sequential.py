@@ -32,12 +32,13 @@ BETS = np.linspace(0.17, 0.98, 16) ** 2  # what the gamblers stake, as a share o
 def log_evidence(
     differences: Float[np.ndarray, " k"],  # one a triple, each in [-1, 1]
     nulls: Float[np.ndarray, " m"],  # the mean differences that are bet against, each in (-1, 1)
-    bets: Float[np.ndarray, " b"] = BETS,  # one a gambler on either side, each in (0, 1)
+    bets: Float[np.ndarray, " b"] | None = None,  # one a gambler on either side, each in (0, 1); none: `BETS`
 ) -> Float[np.ndarray, " m"]:
     "log of the joint wealth of all gamblers against each null; `UserError` for a difference beyond [-1, 1]."
     if len(differences) and np.abs(differences).max() > 1:
         beyond = differences[np.abs(differences).argmax()]
         raise UserError(f"A difference is {beyond:g}, beyond [-1, 1]; divide sums over trainings by their number.")
+    bets = BETS if bets is None else bets
     values, counts = np.unique(differences, return_counts=True)
     stakes = np.concatenate([bets / (1 + nulls[:, None]), -bets / (1 - nulls[:, None])], 1)
     wealth = np.log1p(stakes[..., None] * (values - nulls[:, None, None])) @ counts.astype(float)
@@ -49,7 +50,7 @@ GRID = np.linspace(-1, 1, 403)[1:-1]  # of mean differences, with 0 in its middl
 
 def edge(
     differences: Float[np.ndarray, " k"],
-    bets: Float[np.ndarray, " b"],
+    bets: Float[np.ndarray, " b"] | None,
     inside: float,  # a difference that is kept
     outside: float,  # one that is not
     bound: float,
@@ -65,7 +66,7 @@ def edge(
 def confidence_sequence(
     differences: Float[np.ndarray, " k"],  # one a triple so far, each in [-1, 1]
     level: float = 0.95,  # that the truth is inside at all times together
-    bets: Float[np.ndarray, " b"] = BETS,
+    bets: Float[np.ndarray, " b"] | None = None,  # `log_evidence`'s
 ) -> Interval:
     "The mean so far, and the mean differences against which the gamblers have less than 1 / (1 - level)."
     bound = -math.log(1 - level)

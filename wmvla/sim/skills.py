@@ -133,7 +133,12 @@ def above(arm: Arm, pose: Pose, grip: float, height: float) -> Moves:
     return (yield from reach(arm, pose.moved(UP*height), grip, .02))
 
 
-def pick(arm: Arm, name: str, grasp: Grasp, lift: Float[np.ndarray, "3"] = .12*UP) -> Moves:
+def pick(
+    arm: Arm,
+    name: str,
+    grasp: Grasp,
+    lift: Float[np.ndarray, "3"] | None = None,  # metres; none: 12 cm up
+) -> Moves:
     "Take hold of an object and lift it; is it in the hand afterwards?"
     pose = grasp.pose
     back = -pose.tool/abs(pose.tool[2])  # up, and to where the wrist leans
@@ -142,7 +147,7 @@ def pick(arm: Arm, name: str, grasp: Grasp, lift: Float[np.ndarray, "3"] = .12*U
     yield from reach(arm, pose, OPEN, .006, 25)
     yield from hold(arm, pose, CLOSED, 8)
     ground = outline(arm, name).low[2]
-    yield from reach(arm, pose.moved(lift), CLOSED, .03, 30)
+    yield from reach(arm, pose.moved(.12*UP if lift is None else lift), CLOSED, .03, 30)
     return bool(outline(arm, name).low[2] > ground + .025)
 
 # %% ../../nbs/23b_sim.skills.ipynb #3037eaee
