@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPOILT', 'grid_dataset', 'grid_store', 'grid_eval', 'lend', 'answer', 'errors_of', 'recorded_errors', 'spoil_memory',
            'look_checkpoints', 'look_all', 'count_nonfinite', 'look_split', 'Study', 'trivial_errors', 'look_errors',
-           'training_looks', 'store_rank', 'study_gates', 'success_rows']
+           'training_looks', 'store_rank', 'study_gates', 'success_rows', 'counts_by', 'arm_rows', 'result_rows']
 
 # %% ../nbs/98o_lerobot_study.ipynb #a4ac0a0b
 """From a preset to evidence. The data are made or opened, every arm is played on the same triples, recorded episodes are answered
@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int64
 from safetensors.torch import load_file
 
+from .benchmarks import BenchmarkRow, judge
 from .core import EpisodeRecord, UserError, read_json
 from .data.episodes import EpisodeTable
 from .data.splits import Split
@@ -36,13 +37,14 @@ from .evaluate.agents import Request, Seen, read_card
 from .evaluate.batching import Sample
 from .evaluate.closed_loop import open_agent
 from .evaluate.company import agent_gates, ask, film_of
-from .evaluate.comparison import PhaseSuccess, phase_success
+from .evaluate.comparison import PhaseSuccess, interval_text, phase_success
 from .evaluate.gates import Gate, GateResult, check_finite, check_losses, check_moved, check_split, first_failing
 from .evaluate.interventions import RatioRow, ratio_row
 from .evaluate.jobs import EvalConfig, EvalJob, make_triples, plan_job
-from .evaluate.lerobot_agent import LeRobotAgent, sample_of, underway, without_figures
+from .evaluate.lerobot_agent import LeRobotAgent, sample_of, underway, without_figures, without_prints
 from .evaluate.lerobot_training import moved_rows
 from .evaluate.preflight import dataset_gates, encoder_gates, moved_groups, policy_gates, rollout_gates
+from .evaluate.verdict import Verdict
 from .lerobot_grid import GridArm, GridJob, GridPreset, flag
 from .sim.render import RenderSettings
 from .sim.suites import expand_tasks
@@ -67,7 +69,7 @@ def grid_store(preset: GridPreset, dataset: str | Path, split: Path, folder: Pat
     encode_flags(parser)
     own = {"split": split, "small": folder/"encoder", "cache": folder/"cache"}
     args = parser.parse_args([str(dataset), *(flag(k, v) for k, v in (own | preset.encoder).items())])
-    encode(args)
+    with without_prints(): encode(args)
     table = read_source(args)
     return store_path(table, open_encoder(choose_encoder(args, table)), args.cache)
 
@@ -242,3 +244,42 @@ def success_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> l
     "Success of every arm and its paired difference to the baseline, `F (E2)`."
     grid = {arm.record: arm.name for arm in arms}
     return [replace(row, name=f"{row.name} ({grid[row.name]})") for row in phase_success(records)]
+
+# %% ../nbs/98o_lerobot_study.ipynb #5a1e0b02
+def counts_by(records: Sequence[EpisodeRecord], key: Callable[[EpisodeRecord], str]) -> str:
+    "`push-v3 4 of 10, reach-v3 6 of 10`."
+    groups: dict[str, list[bool]] = {}
+    for r in records: groups.setdefault(key(r), []).append(r.success)
+    return ", ".join(f"{name} {sum(wins)} of {len(wins)}" for name, wins in groups.items())
+
+
+def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[BenchmarkRow]:
+    "Success of every arm in per cent, and its paired difference to the baseline in points."
+    base, rows = next(arm.name for arm in arms if arm.record == "A"), []
+    for arm, found in zip(arms, phase_success(records), strict=True):
+        own = [r for r in records if r.arm == arm.record]
+        split = "; ".join((counts_by(own, lambda r: r.task), counts_by(own, lambda r: f"training {r.train_seed}:")))
+        how = f"{interval_text(found.success, 0, 100)}; {split}"
+        rows += [judge(f"success, {arm.name}", 100*found.success.estimate, "%", how=how)]
+        if found.difference is None: continue
+        gap = f"{interval_text(found.difference, 0, 100)}, paired by task, initial state, noise and training"
+        rows += [judge(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
+    return rows
+
+# %% ../nbs/98o_lerobot_study.ipynb #5a1e0b04
+def result_rows(
+    records: Sequence[EpisodeRecord],
+    arms: Sequence[GridArm],  # in the order of their records; the baseline among them
+    ratios: Sequence[RatioRow],
+    gates: Sequence[GateResult],
+    verdict: Verdict | None = None,  # none: nothing was claimed
+) -> list[BenchmarkRow]:
+    "What a grid found, for `write_benchmark`."
+    rows = arm_rows(records, arms)
+    for r in ratios:
+        errors = f"errors {r.mean_error:.3f} and {r.reference_error:.3f}"
+        how = f"[{r.low:.2f}, {r.high:.2f}] over {r.episodes} validation episodes; {errors}"
+        rows += [judge(f"offline error, {r.source} / own memory, training {r.train_seed}", r.ratio, "ratio", how=how)]
+    failed, said = [g.name for g in gates if not g.passed], (verdict.sentence, *verdict.reasons) if verdict else ()
+    how = "; ".join((f"failed: {', '.join(failed) or 'none'}", *said))
+    return rows + ([judge("gates passed", len(gates) - len(failed), f"of {len(gates)}", how=how)] if gates else [])

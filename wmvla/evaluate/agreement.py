@@ -136,7 +136,9 @@ def check_actions(
     outside = float(np.mean(~((action >= low - 1e-5) & (action <= high + 1e-5))))
     still = [i for i in range(action.shape[1]) if np.ptp(action[:, i]) < 1e-6]
     saw = f"range {action.min():.2f} to {action.max():.2f}, {outside:.1%} outside, constant dimensions {still or 'none'}"
-    return gate("action range", outside == 0 and not still, saw, "Store the actions that were executed, after clipping.")
+    fix = ("Store the actions that were executed, after clipping." if outside or not still else
+           "Find out where their commands were lost, or add a task that uses them: nothing can be checked of them here.")
+    return gate("action range", outside == 0 and not still, saw, fix)
 
 # %% ../../nbs/84a_evaluate.agreement.ipynb #22957007
 def opening_of(state: Float[np.ndarray, "*b s"]) -> Float[np.ndarray, "*b"]:
@@ -170,9 +172,11 @@ def check_gripper(
     fix = "Flip or rescale the gripper action between dataset and environment."
     saw = (f"environment: opening {high:.3f} after the largest command, {low:.3f} after the smallest; "
            f"dataset: correlation {effect:+.2f}")
+    if math.isnan(effect):
+        saw = f"in the dataset command or fingers never move; {saw}"
+        return cannot_tell("gripper sign", saw, "Add a task that closes and opens the gripper.")
     if not abs(high - low) > moved: return gate("gripper sign", False, f"the fingers do not answer: {saw}", fix)
-    if not abs(effect) >= 0.05:  # also where its fingers never move
-        return cannot_tell("gripper sign", saw, "Look at episodes in which the gripper closes and opens.")
+    if abs(effect) < 0.05: return cannot_tell("gripper sign", saw, "Look at episodes in which the gripper closes and opens.")
     return gate("gripper sign", effect * (high - low) > 0, saw, fix)
 
 # %% ../../nbs/84a_evaluate.agreement.ipynb #c56de01d

@@ -174,8 +174,8 @@ code {{ font-size: .86em }}
 pre {{ overflow-x: auto }}
 a {{ color: inherit }}
 img {{ max-width: 100% }}
-table.dataframe {{ border-collapse: collapse; font: .86rem {SANS} }}
-.dataframe td, .dataframe th {{ padding: .25rem .8rem .25rem 0; border: 0; border-bottom: 1px solid #ecece8 }}
+table {{ border-collapse: collapse; font: .86rem/1.4 {SANS} }}
+td, th {{ padding: .25rem 1.1rem .25rem 0; border: 0; border-bottom: 1px solid #ecece8; text-align: left; vertical-align: top }}
 @media print {{ body {{ padding: 0 }} video {{ display: none }} h2 {{ break-after: avoid }} }}
 </style>"""
 
