@@ -105,7 +105,7 @@ def dispatch(argv: Sequence[str]) -> None:
     chosen.flags(parser)
     chosen.execute(parser.parse_args(argv[1:]))
 
-
+# %% ../nbs/99_cli.ipynb #5a1e0f02
 def main(argv: Sequence[str] | None = None) -> int:
     "The entry point; returns the exit code."
     argv = sys.argv[1:] if argv is None else list(argv)

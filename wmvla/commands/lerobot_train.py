@@ -172,7 +172,7 @@ def gates_before(config: Any) -> Watch:
     gates = [*data_gates(subject), *latent_gates(config.policy, subject.table, folder or given.repo_id)]
     return Watch(subject.table, demand(gates))
 
-
+# %% ../../nbs/98l_commands.lerobot_train.ipynb #5a1e0f05
 def train(asked: bool) -> None:
     "The training on the command line; gates are `asked`, or it is said that they are not."
     from lerobot.scripts import lerobot_train as script

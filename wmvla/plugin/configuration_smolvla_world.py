@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HISTORY', 'HISTORY_MASK', 'FUTURE', 'FUTURE_MASK', 'EPISODE', 'MARK', 'WORLD_KEYS', 'FRAMES', 'FRAMES_MASK', 'NOISE',
-           'CHOICES', 'COUNTS', 'DRAWN', 'IMPOSSIBLE', 'OWN', 'SmolVLAWorldConfig', 'check_fields', 'rollout_source',
-           'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'latent_size', 'given_flags',
-           'is_default', 'read_init', 'adopt', 'saved_renames', 'dataset_features']
+           'TRUTH', 'TRUTH_MASK', 'CHOICES', 'COUNTS', 'DRAWN', 'IMPOSSIBLE', 'OWN', 'SmolVLAWorldConfig',
+           'check_fields', 'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store',
+           'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'dataset_features']
 
 # %% ../../nbs/95_plugin.configuration_smolvla_world.ipynb #b6eb505d
 """`--policy.type=smolvla_world`: SmolVLA's configuration, and what a memory of predicted futures adds to it.
@@ -41,6 +41,7 @@ EPISODE, MARK = "world_episode", "world_mark"  # [b]; which store they are of, s
 WORLD_KEYS = (HISTORY, HISTORY_MASK, FUTURE, FUTURE_MASK, EPISODE)
 FRAMES, FRAMES_MASK = "world_frames", "world_frames_mask"  # [b n 3 h w] in 0..1, [b n]: the last frames of `world_camera`
 NOISE = "world_noise"  # [b k m] standard normal, for a memory that is drawn at rollout
+TRUTH, TRUTH_MASK = "world_truth", "world_truth_mask"  # [b k m] raw latents, [b k]: what came next, of a recording
 
 # %% ../../nbs/95_plugin.configuration_smolvla_world.ipynb #a29af263
 PreTrainedConfig._choice_registry.pop("smolvla_world", None)  # a notebook's cell may run before the module it exports

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NO_PEFT', 'OWN_TENSORS', 'LOGGED', 'LOGGED_ATTENTION', 'LOGGED_GRADIENTS', 'SmolVLAWorldPolicy', 'start',
            'weights_of', 'load_base', 'load_whole', 'check_batch', 'recall', 'empty_memory', 'with_world', 'encoder_of',
-           'look']
+           'known_future', 'look']
 
 # %% ../../nbs/96_plugin.modeling_smolvla_world.ipynb #2b5d0b6a
 """`SmolVLAWorldPolicy` is LeRobot's SmolVLA, unchanged in every tensor, and a `WorldBranch` beside it.
@@ -30,7 +30,8 @@ from ..encoders.base import Encoder
 from ..encoders.cache import open_store
 from ..encoders.choice import reopen_encoder
 from ..fusion.memory import Memory
-from .configuration_smolvla_world import EPISODE, FRAMES, HISTORY, MARK, NOISE, SmolVLAWorldConfig, store_mark
+from .configuration_smolvla_world import (
+    EPISODE, FRAMES, HISTORY, MARK, NOISE, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
 from .world_branch import Scene, WorldBranch, attach, begin, fit_latents, is_closed, read_scene, remember, scene_of
 from .world_logs import GradientMeter, averaged, log_values, world_loss
 from .world_sight import Sight, check_opened, frames_of, latents_of, open_world_encoder, own_encoder, watch_alone
@@ -195,11 +196,18 @@ def encoder_of(policy: SmolVLAWorldPolicy) -> Encoder:
     return policy.world_encoder
 
 
+def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
+    "The memory `oracle`, where an evaluator of recorded episodes hands over what came next; a rollout never can."
+    truth, mask = batch[TRUTH], batch[TRUTH_MASK]
+    return remember(policy.world, read_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
+
+
 @torch.no_grad()
 def look(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> None:
     "Make the memory of the next chunk. Gates that are exactly 0 need none, and neither does `off`."
     source, policy.last_memory_norm = policy.config.rollout_source, None
     if source == "off" or is_closed(policy.world): return begin(policy.world, None)
+    if TRUTH in batch: return begin(policy.world, known_future(policy, batch))
     if source == "zero": return begin(policy.world, empty_memory(policy, batch))
     frames, exists = frames_of(policy.sight, batch)
     history = 1 if source == "present" else policy.config.world_history
