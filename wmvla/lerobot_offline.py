@@ -13,23 +13,22 @@ the expert: with its own memory, with spoilt ones, and with the true future, whi
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from lerobot.processor import TransitionKey
 
 from .core import UserError
 from .data.episodes import EpisodeTable
+from .data.windows import WindowSpec, window_index
+from .encoders.cache import LatentStore, open_store
 from .evaluate.agents import Request, Seen
 from .evaluate.batching import Sample
 from .evaluate.company import ask, film_of
 from .evaluate.interventions import RatioRow, ratio_row
 from .evaluate.lerobot_agent import LeRobotAgent, sample_of, underway, without_figures
 from .lerobot_grid import GridJob
-from .plugin.configuration_smolvla_world import (
-    FRAMES, FRAMES_MASK, FUTURE, FUTURE_MASK, TRUTH, TRUTH_MASK, SmolVLAWorldConfig)
-from .plugin.processor_smolvla_world import WorldMemoryStep
 
 # %% ../nbs/98o_lerobot_offline.ipynb #5a1e0e06
 Spoil = Callable[[Sequence[Request], Sequence[Sample]], list[Sample]]  # the same decisions with another memory
@@ -37,19 +36,24 @@ Spoil = Callable[[Sequence[Request], Sequence[Sample]], list[Sample]]  # the sam
 
 def lend(requests: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
     "Each decision with the memory's frames of the next one, which is of another episode."
-    following = [*samples[1:], samples[0]]
-    return [own | {k: other[k] for k in (FRAMES, FRAMES_MASK)} for own, other in zip(samples, following, strict=True)]
+    names, following = ("world_frames", "world_frames_mask"), [*samples[1:], samples[0]]
+    return [own | {k: other[k] for k in names} for own, other in zip(samples, following, strict=True)]
 
 # %% ../nbs/98o_lerobot_offline.ipynb #5a1e0e08
-def foresight(c: SmolVLAWorldConfig, store: str | Path, table: EpisodeTable) -> Spoil:
-    "A `Spoil` that hands a policy of this configuration what came next, from the latent store of the recording."
-    step = WorldMemoryStep(str(store), c.world_fingerprint, c.world_revision, c.world_history, c.world_future)
+def foresight(
+    config: Any,  # of a policy with a memory of frames: how far it predicts, and its device
+    store: LatentStore,  # of the recording
+    table: EpisodeTable,
+) -> Spoil:
+    "A `Spoil` that hands over what came next; `UserError` for latents of another recording."
+    if store.meta.revision != table.revision:
+        raise UserError(f"{store.root} holds latents of another recording than {table.root}; encode that one.")
+    spec = WindowSpec(config.world_history, config.world_future, 1)
 
     def spoil(requests: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
-        frames = torch.tensor([int(table.start[r.slot]) + r.seen.step for r in requests])
-        named = {"index": frames, "episode_index": torch.tensor([r.slot for r in requests])}
-        told = step({TransitionKey.COMPLEMENTARY_DATA: named})[TransitionKey.COMPLEMENTARY_DATA]
-        ahead = {TRUTH: told[FUTURE].to(c.device), TRUTH_MASK: told[FUTURE_MASK].to(c.device)}
+        index = window_index(table, torch.tensor([int(table.start[r.slot]) + r.seen.step for r in requests]), spec)
+        told = {"world_truth": store.windows(index).future.float(), "world_truth_mask": index.future_mask}
+        ahead = {k: x.to(config.device) for k, x in told.items()}
         return [own | {k: x[i : i + 1] for k, x in ahead.items()} for i, own in enumerate(samples)]
 
     return spoil
@@ -104,8 +108,9 @@ def spoil_memory(
     "Ratios of the action error with another memory to that with its own, on the same decisions with the same noise."
     own = LeRobotAgent(job.policy)
     reference, episode = recorded_errors(own, table, episodes)
-    ways, rows = {"shuffle": lend, "oracle": foresight(own.policy.config, store, table)}, []
-    for source in (s for s in sources if s != own.policy.config.rollout_source):
+    config, rows = own.policy.config, []
+    ways = {"shuffle": lend, "oracle": foresight(config, open_store(store, config.world_fingerprint), table)}
+    for source in (s for s in sources if s != config.rollout_source):
         agent = LeRobotAgent(job.policy, memory=None if source in ways else source)
         spoilt, _ = recorded_errors(agent, table, episodes, ways.get(source))
         rows.append(ratio_row(job.arm.record, job.seed, source, spoilt, reference, episode))
