@@ -69,11 +69,12 @@ def test_benchmark_tables_follow_their_notebooks(docs, tmp_path):
     for name in ("index", "benchmarks/speed", "benchmarks/tiny", "experiments/report"):
         processed(tmp_path / "nbs", name, name.split("/")[-1])
     (tmp_path / "tables").mkdir()
-    for name in ("speed", "gone"):
+    for name in ("speed", "speed_small", "report_small", "gone"):
         (tmp_path / f"tables/{name}.md").write_text(f"# {name}: results\n\n| | value |\n|---|---|\n| rate | 12 |\n")
     pages = docs.with_tables(docs.read_pages(tmp_path / "nbs"), tmp_path / "tables")
-    shelf = ["benchmarks/speed", "benchmarks/speed-results", "benchmarks/tiny"]
-    assert [p.name for p in pages] == ["index", *shelf, "experiments/report", "benchmarks/gone-results"]
+    shelf = ["benchmarks/speed", "benchmarks/speed-results", "benchmarks/speed_small-results", "benchmarks/tiny"]
+    report = ["experiments/report", "experiments/report_small-results"]
+    assert [p.name for p in pages] == ["index", *shelf, *report, "benchmarks/gone-results"]
     listed = docs.contents(pages)
     assert listed.count("toctree") == 2, "one caption a group, wherever its pages stand"
     assert listed.index("benchmarks/gone-results") < listed.index("experiments/report")

@@ -138,15 +138,22 @@ def read_pages(processed: Path) -> list[Page]:
     return pages
 
 
+def owner_of(table: str, pages: list[Page]) -> Page | None:
+    """The notebook that made a table: the one of its name, or whose name it goes on from (`smolvla_world_tiny`)."""
+    stem = lambda page: page.name.split("/")[-1]
+    made = (p for p in pages if "/" in p.name and f"{table}_".startswith(f"{stem(p)}_"))
+    return max(made, key=lambda p: len(stem(p)), default=None)
+
+
 def with_tables(pages: list[Page], tables: Path) -> list[Page]:
-    """`pages` with every committed benchmark table as a page behind its notebook; behind all others where that is gone."""
+    """`pages` with every committed table of results as a page behind its notebook; behind all others where that is gone."""
     tabled = list(pages)
-    for path in sorted(tables.glob("*.md")):
-        cells = [new_markdown_cell(path.read_text(encoding="utf-8"))]
-        page = Page(f"benchmarks/{path.stem}-results", "Benchmarks", nbformat.v4.new_notebook(cells=cells))
-        names = [p.name for p in tabled]
-        place = names.index(notebook) + 1 if (notebook := f"benchmarks/{path.stem}") in names else len(names)
-        tabled.insert(place, page)
+    for path in sorted(tables.glob("*.md"), reverse=True):  # the first of several that one notebook made comes last to its side
+        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
+        owner = owner_of(path.stem, pages)
+        folder, group = (owner.name.split("/")[0], owner.group) if owner else ("benchmarks", "Benchmarks")
+        place = tabled.index(owner) + 1 if owner else len(tabled)
+        tabled.insert(place, Page(f"{folder}/{path.stem}-results", group, notebook))
     return tabled
 
 
