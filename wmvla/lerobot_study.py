@@ -198,7 +198,7 @@ def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[
         own = [r for r in records if r.arm == arm.record]
         split = "; ".join((counts_by(own, lambda r: r.task), counts_by(own, lambda r: f"training {r.train_seed}:")))
         how = f"{interval_text(found.success, 0, 100)}; {split}"
-        rows += [judge(f"success, {arm.name}", 100*found.success.estimate, "%", how=how)]
+        rows += [judge(f"success, {arm.name} ({arm.record})", 100*found.success.estimate, "%", how=how)]
         if found.difference is None: continue
         gap = f"{interval_text(found.difference, 0, 100)}, paired by task, initial state, noise and training"
         rows += [judge(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
@@ -217,8 +217,8 @@ def result_rows(
     for r in ratios:
         errors = f"errors {r.mean_error:.3f} and {r.reference_error:.3f}"
         how = f"[{r.low:.2f}, {r.high:.2f}] over {r.episodes} validation episodes; {errors}"
-        name = f"offline error, {names[r.arm]}, {r.source} / own memory, training {r.train_seed}"
+        name = f"offline error of {names[r.arm]}: memory {r.source} / own, training {r.train_seed}"
         rows += [judge(name, r.ratio, "ratio", how=how)]
-    failed, said = [g.name for g in gates if not g.passed], (verdict.sentence, *verdict.reasons) if verdict else ()
-    how = "; ".join((f"failed: {', '.join(failed) or 'none'}", *said))
+    failed = [g.name for g in gates if not g.passed]
+    how = f"failed: {', '.join(failed) or 'none'}" + (f"; verdict: {verdict.sentence}" if verdict else "")
     return rows + ([judge("gates passed", len(gates) - len(failed), f"of {len(gates)}", how=how)] if gates else [])
