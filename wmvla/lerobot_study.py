@@ -200,7 +200,8 @@ def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[
         how = f"{interval_text(found.success, 0, 100)}; {split}"
         rows += [judge(f"success, {arm.name} ({arm.record})", 100*found.success.estimate, "%", how=how)]
         if found.difference is None: continue
-        gap = f"{interval_text(found.difference, 0, 100)}, paired by task, initial state, noise and training; trainings as if independent"
+        gap = f"{interval_text(found.difference, 0, 100)}, paired by task, initial state, noise and training"
+        gap += "; trainings as if independent"
         rows += [judge(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
     return rows
 
