@@ -95,4 +95,6 @@ def test_two_processes_train_what_one_does(tmp_path, batch):
     from safetensors.torch import load_file
 
     one, two = (load_file(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("one", "two"))
-    assert all(torch.allclose(two[name], value, atol=2e-4) for name, value in one.items())
+    flat = lambda tensors: torch.cat([tensors[name].flatten().float() for name in one])
+    apart = (flat(two) - flat(one)).norm() / flat(one).norm()  # Adam makes whole steps of the rounding in a gradient of zero
+    assert apart < 2e-4, f"{apart:.1e}; a learning rate 2 % off gives 1.2e-3, a frame fewer in a batch 7.4e-3"

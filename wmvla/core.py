@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['UserError', 'near', 'plain', 'fingerprint', 'file_digest', 'read_json', 'write_json', 'atomic_folder', 'seed_from',
-           'generator', 'torch_threads', 'progress', 'parallel_map', 'Triple', 'EpisodeRecord']
+           'generator', 'torch_threads', 'progress', 'later_interrupts', 'ignore_interrupts', 'parallel_map', 'Triple',
+           'EpisodeRecord']
 
 # %% ../nbs/00_core.ipynb #322a0c3a
 """What every room shares.
@@ -24,6 +25,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -137,10 +139,32 @@ def progress(
     return tqdm(iterable, desc=f"{desc:<28}", total=total, unit=unit, file=sys.stderr, leave=leave, dynamic_ncols=True,
                 mininterval=0.5, bar_format=layout, delay=delay)
 
+# %% ../nbs/00_core.ipynb #5a1e1001
+@contextmanager
+def later_interrupts() -> Iterator[None]:
+    "Hold Ctrl-C back until the block ends, from this process and from those born in it: half a birth would print a traceback."
+    if threading.current_thread() is not threading.main_thread():  # only there does Ctrl-C raise anything
+        yield
+        return
+    struck: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: struck.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try: yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if struck: signal.raise_signal(signal.SIGINT)
+
+
+def ignore_interrupts() -> None:
+    "In a worker: leave Ctrl-C to the parent."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for processes that it may start
+
 # %% ../nbs/00_core.ipynb #325683bb
 def _start_worker(parent: int) -> None:
     "Set a worker process up: one torch thread, no Ctrl-C of its own, and death with its parent (Linux `PR_SET_PDEATHSIG`)."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent: os._exit(1)  # the parent died before the request was in force
@@ -165,7 +189,7 @@ def parallel_map(
         todo = iter(jobs)
         while True:
             while len(waiting) < 2*workers and (job := next(todo, waiting)) is not waiting:
-                waiting.append(pool.submit(function, job))
+                with later_interrupts(): waiting.append(pool.submit(function, job))
             if not waiting: break
             result = waiting.popleft().result()
             if bar is not None: bar.update()
@@ -174,14 +198,10 @@ def parallel_map(
         raise RuntimeError(f"A worker process of {getattr(function, '__name__', function)} died (out of memory?); "
                            "finished work is kept, run the same command again.") from e
     finally:
+        unread = [] if sys.exc_info()[0] is None else list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        if sys.exc_info()[0] is not None: _end_workers(pool)
+        for process in unread: process.kill()  # nobody will read their results
         if bar is not None: bar.close()
-
-
-def _end_workers(pool: ProcessPoolExecutor) -> None:
-    "Kill the processes of a pool whose results nobody will read."
-    for process in list((pool._processes or {}).values()): process.kill()
 
 # %% ../nbs/00_core.ipynb #5056d438
 @dataclass(frozen=True, order=True)

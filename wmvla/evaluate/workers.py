@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from ..core import Triple, UserError
+from ..core import Triple, UserError, ignore_interrupts, later_interrupts
 from .agents import Look, Seen
 from .rollout import Player
 from ..sim.suites import EnvConfig, make_environment
@@ -116,7 +116,7 @@ def one_thread() -> Iterator[None]:
 
 def start_worker(parent: int) -> None:
     "Die with the parent, and leave Ctrl-C to it."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     if sys.platform == "linux":
         CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent: os._exit(1)  # the parent died before the request was in force
@@ -175,7 +175,7 @@ class Crew:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, os.getpid(), self.turns, self.encoder), daemon=True)
-        with one_thread(): process.start()
+        with one_thread(), later_interrupts(): process.start()
         theirs.close()
         member = Member(process, ours)
         self.pipes.register(ours, EVENT_READ, member)
