@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from .core import UserError
+from .core import UserError, progress
 from .data.episodes import EpisodeTable
 from .data.windows import WindowSpec, window_index
 from .encoders.cache import LatentStore, open_store
@@ -110,7 +110,8 @@ def spoil_memory(
     reference, episode = recorded_errors(own, table, episodes)
     config, rows = own.policy.config, []
     ways = {"shuffle": lend, "oracle": foresight(config, open_store(store, config.world_fingerprint), table)}
-    for source in (s for s in sources if s != config.rollout_source):
+    asked = [source for source in sources if source != config.rollout_source]
+    for source in progress(asked, desc=f"{job.arm.name} s{job.seed}, memory spoilt", unit="memory"):
         agent = LeRobotAgent(job.policy, memory=None if source in ways else source)
         spoilt, _ = recorded_errors(agent, table, episodes, ways.get(source))
         rows.append(ratio_row(job.arm.record, job.seed, source, spoilt, reference, episode))
