@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence', 'save_evidence',
-           'start_of', 'gates_before', 'train', 'how_to_go_on', 'lerobot_wm_train']
+           'start_of', 'check_start', 'gates_before', 'train', 'how_to_go_on', 'lerobot_wm_train']
 
 # %% ../../nbs/98l_commands.lerobot_train.ipynb #5bf96b4c
 """`lerobot-wm-train` takes the flags of `lerobot-train` and trains with LeRobot's own code. Before the first step the gates of
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import UserError, plain, read_json, write_json
+from ..evaluate.agents import PROCESSORS
+from ..foreign import check_weight_files, checked_steps, data_only
 
 # %% ../../nbs/98l_commands.lerobot_train.ipynb #012af79f
 def own_flags(words: Sequence[str]) -> tuple[bool, list[str]]:
@@ -48,6 +50,7 @@ def command_line(flags: Sequence[str]) -> Iterator[None]:
 # %% ../../nbs/98l_commands.lerobot_train.ipynb #f6e8d624
 def read_training() -> Any:
     "LeRobot's configuration of the training on the command line; `UserError` for one that cannot be."
+    from draccus.utils import DraccusException
     from lerobot.configs import parser
     from lerobot.configs.train import TrainPipelineConfig
     from lerobot.utils.import_utils import register_third_party_plugins
@@ -60,7 +63,7 @@ def read_training() -> Any:
     try:
         config = parser.wrap()(read)()
         config.validate()
-    except (ValueError, OSError, NotImplementedError, argparse.ArgumentError) as e:
+    except (ValueError, OSError, NotImplementedError, argparse.ArgumentError, DraccusException) as e:
         raise UserError(" ".join(str(e).split())) from e
     if config.policy is None or config.job.is_remote:
         raise UserError("lerobot-wm-train trains policies on this machine; reward models and remote jobs are lerobot-train's.")
@@ -161,6 +164,15 @@ def start_of(config: Any) -> int:
     return load_training_step(config.checkpoint_path/TRAINING_STATE_DIR) if config.resume else 0
 
 
+def check_start(config: Any) -> None:
+    "`UserError` where the policy folder that a training begins with, or goes on from, names code or has its weights as a pickle."
+    folder = Path(config.policy.pretrained_path or "")
+    if not config.policy.pretrained_path or not folder.is_dir(): return  # what comes from a hub is checked while it is read
+    check_weight_files(folder, "adapter_model.safetensors" if config.policy.use_peft else "model.safetensors")
+    for file in map(folder.joinpath, PROCESSORS):
+        if file.is_file(): checked_steps(read_json(file), file)
+
+
 def gates_before(config: Any) -> Watch:
     "Ask the gates of a training's dataset and latents; `Refused` unless all pass."
     from wmvla.evaluate.lerobot_training import data_gates, latent_gates
@@ -178,12 +190,13 @@ def train(asked: bool) -> None:
     from lerobot.scripts import lerobot_train as script
 
     config = read_training()
+    check_start(config)
     if not asked: print("NO GATE IS ASKED (--wm.gates=false): whatever is wrong with the data will be trained into this policy.")
     if config.policy.pretrained_path and not config.resume:
         print(f"note: LeRobot normalises by this dataset's statistics, not by those saved in {config.policy.pretrained_path}.")
     watch, start = gates_before(config) if asked else Watch(), start_of(config)
     try:
-        with watched(watch): script.train(config)
+        with watched(watch), data_only(): script.train(config)
     except KeyboardInterrupt: interrupted = True
     else: interrupted = False
     if interrupted:  # said after LeRobot's progress bar is gone, which the error held

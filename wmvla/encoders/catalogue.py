@@ -119,7 +119,7 @@ def find_family(
     check_reachable(source)
     from transformers import AutoConfig
 
-    try: said = AutoConfig.from_pretrained(source)
+    try: said = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as e:
         raise load_failure(source, CHECKPOINT, e) from e
     return "video" if hasattr(said, "tubelet_size") else "image"

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..core import UserError, plain
 from .base import Pictures, module_fingerprint, raw_images, resized
+from ..foreign import PICKLES
 
 # %% ../../nbs/30a_encoders.frozen.ipynb #80a291b9
 @dataclass(frozen=True)
@@ -172,6 +173,9 @@ def load_failure(
         chain = chain.__cause__ or chain.__context__
     page = f"https://huggingface.co/{source}"
     fetch = f"fetch {files} from {page} (accept its licence there if it asks for one) and pass the folder that holds them"
+    if "trust_remote_code" in str(error):
+        return UserError(f"{source} asks for code of its own (auto_map in its config.json), which is never run; pass an encoder "
+                         "whose type transformers knows.")
     if "GatedRepoError" in names:
         return UserError(f"{source} is gated: accept its licence at {page} and log in with `hf auth login`, or {fetch}.")
     if "RepositoryNotFoundError" in names:
@@ -190,7 +194,10 @@ def check_source(
     processors, folder = PROCESSORS[kind], Path(source)
     if folder.is_dir():
         names = {p.name for p in folder.iterdir()}
-        weights = [n for n in names if n.endswith((".safetensors", ".bin"))]
+        weights, pickled = ([n for n in names if n.endswith(ends)] for ends in (".safetensors", PICKLES))
+        if pickled and not weights:
+            raise UserError(f"{source} holds its weights as a pickle ({min(pickled)}), which can run code; "
+                            "fetch model.safetensors.")
         lacks = [*(["config.json"] if "config.json" not in names else []), *([] if weights else ["model.safetensors"]),
                  *([] if names & set(processors) else [processors[0]])]
         if lacks: raise UserError(f"{source} lacks {' and '.join(lacks)}; put the checkpoint's own there.")
@@ -210,9 +217,10 @@ def load_pretrained(
     if dtype not in DTYPES: raise UserError(f"Unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}.")
     files = check_source(source, kind)
     try:
-        model, info = transformers.AutoModel.from_pretrained(source, dtype=getattr(torch, dtype), output_loading_info=True)
+        model, info = transformers.AutoModel.from_pretrained(source, dtype=getattr(torch, dtype), output_loading_info=True,
+                                                             use_safetensors=True, trust_remote_code=False)
         auto = transformers.AutoImageProcessor if kind == "image" else transformers.AutoVideoProcessor
-        processor = auto.from_pretrained(source)
+        processor = auto.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as e: raise load_failure(source, files, e) from e
     fresh = dict(model.named_parameters())
     for name in info["missing_keys"]:

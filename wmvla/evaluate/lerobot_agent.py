@@ -34,6 +34,7 @@ from ..core import UserError, generator, read_json
 from .agents import PROCESSORS, Chunk, DecisionRow, Look, Request, action_steps, checked, read_card
 from .batching import FixedBatches, OwnStream, Sample, leaves_random_state
 from .frame_memory import frame_window, frames_read, memory_noise, with_figures, without_figures
+from ..foreign import check_weight_files, checked_steps, data_only
 
 # %% ../../nbs/77d_evaluate.lerobot_agent.ipynb #36a4c51e
 def check_weights(policy: Any, path: Path) -> None:
@@ -65,13 +66,12 @@ def open_policy(folder: str | Path, execute: int, device: str = "cpu", memory: s
     from lerobot.utils.import_utils import register_third_party_plugins
 
     path = Path(folder)
-    if not (path / "model.safetensors").is_file():
-        raise UserError(f"{path / 'model.safetensors'} is missing; the policy folder is not whole, or holds an adapter to merge.")
+    check_weight_files(path)
     register_third_party_plugins()
     known = PreTrainedConfig.get_known_choices()
-    if (kind := read_json(path / "config.json")["type"]) not in known:
+    if not isinstance(kind := read_json(path / "config.json").get("type"), str) or kind not in known:
         raise UserError(f"LeRobot knows no policy type {kind!r}; install its plugin. Known are: {', '.join(sorted(known))}.")
-    with without_prints():
+    with without_prints(), data_only(f"The policy in {path}"):
         config = PreTrainedConfig.from_pretrained(path, cli_overrides=[f"--device={device}"])
         if hasattr(config, "n_action_steps"): config.n_action_steps = execute
         if memory and hasattr(config, "world_memory_mode_rollout"): config.world_memory_mode_rollout = memory
@@ -84,10 +84,11 @@ def open_processors(folder: str | Path, config: Any, device: str = "cpu") -> tup
     "The saved processors of a folder, on `device`; nothing else of them is overridden."
     from lerobot.policies.factory import make_pre_post_processors
 
-    steps = lambda name: {s.get("registry_name") for s in read_json(Path(folder) / name)["steps"]}
-    moved = [{"device_processor": {"device": d}} if "device_processor" in steps(name) else {}
-             for name, d in zip(PROCESSORS, (device, "cpu"), strict=True)]
-    with without_prints():
+    files = [Path(folder) / name for name in PROCESSORS]
+    saved = [{s.get("registry_name") for s in checked_steps(read_json(file), file)} for file in files]
+    moved = [{"device_processor": {"device": d}} if "device_processor" in names else {}
+             for names, d in zip(saved, (device, "cpu"), strict=True)]
+    with without_prints(), data_only(f"The processors of the policy in {folder}"):
         return make_pre_post_processors(config, str(folder), preprocessor_overrides=moved[0], postprocessor_overrides=moved[1])
 
 # %% ../../nbs/77d_evaluate.lerobot_agent.ipynb #7bbf9f80

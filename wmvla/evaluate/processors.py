@@ -27,6 +27,7 @@ from torch import Tensor
 from ..core import UserError, read_json
 from .agents import PROCESSORS
 from .gates import GateResult, cannot_tell, check_normalisation, first_failing, gate
+from ..foreign import checked_steps
 
 # %% ../../nbs/84b_evaluate.processors.ipynb #68d57260
 PLACE = ("device", "float_dtype")  # settings that say where a step runs
@@ -54,7 +55,7 @@ def read_pipeline(
         raise UserError(f"{folder} has no {file}: its processors were not saved; restore them from the training, "
                         "never rebuild them.")
     steps = []
-    for step in read_json(folder / file)["steps"]:
+    for step in checked_steps(read_json(folder / file), folder / file):
         numbers = folder / step["state_file"] if step.get("state_file") else None
         if numbers and not numbers.is_file():
             raise UserError(f"{folder} has no {numbers.name}, numbers of a step in {file}; restore it from the training.")

@@ -21,6 +21,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from draccus.utils import DecodingError
 from lerobot.configs import FeatureType, PreTrainedConfig, parser
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 
@@ -30,6 +31,7 @@ from ..encoders.cache import read_meta
 from ..encoders.catalogue import EncoderConfig
 from ..encoders.choice import reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
+from ..foreign import checked_steps
 from ..fusion.gated import GATES
 from ..fusion.memory import check_source
 from ..policies.trunk import seeded
@@ -186,7 +188,7 @@ def is_default(config: SmolVLAConfig, name: str) -> bool:
 def read_init(path: str) -> SmolVLAConfig:
     "The configuration of the policy that is started from; `UserError` where there is none, or none of SmolVLA's kind."
     try: first = PreTrainedConfig.from_pretrained(path)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError, DecodingError) as e:
         why = " ".join(str(e).split())[:200]
         raise UserError(f"There is no policy at init_from_policy_path {path} ({why}); name a folder or a hub id.") from e
     if not isinstance(first, SmolVLAConfig):
@@ -213,7 +215,7 @@ def saved_renames(path: str) -> dict[str, str]:
 
         try: file = hf_hub_download(path, file.name)
         except (OSError, ValueError): return {}  # whoever needs the processors says that they are missing
-    steps = [s for s in read_json(file)["steps"] if s.get("registry_name") == "rename_observations_processor"]
+    steps = [s for s in checked_steps(read_json(file), file) if s.get("registry_name") == "rename_observations_processor"]
     return steps[0]["config"].get("rename_map", {}) if steps else {}
 
 

@@ -29,6 +29,7 @@ from ..core import UserError
 from ..encoders.base import Encoder
 from ..encoders.cache import open_store
 from ..encoders.choice import reopen_encoder
+from ..foreign import data_only
 from ..fusion.memory import Memory
 from .configuration_smolvla_world import (
     EPISODE, FRAMES, HISTORY, MARK, NOISE, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
@@ -44,7 +45,7 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
     config_class, name = SmolVLAWorldConfig, "smolvla_world"
 
     def __init__(self, config: SmolVLAWorldConfig, fresh: bool = True, **kwargs):
-        super().__init__(config, **kwargs)
+        with data_only(): super().__init__(config, **kwargs)
         expert = self.model.vlm_with_expert
         self.world = WorldBranch(config, expert.expert_hidden_size, len(expert.lm_expert.layers))
         self.world_encoder, self.opened = own_encoder(config), []  # a published encoder is no part of the checkpoint
