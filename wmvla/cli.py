@@ -55,7 +55,7 @@ def demo(args: argparse.Namespace) -> None:
 # %% ../nbs/99_cli.ipynb #0150ebfd
 def run_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla run`."
-    parser.add_argument("experiment", nargs="?", default="", help="name in nbs/experiments, or a notebook; without it: list them")
+    parser.add_argument("experiment", nargs="?", default="", help="an experiment's name, or a notebook; without it: list them")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("name", "value"), help="set a parameter; repeatable")
     parser.add_argument("--out", type=Path, default=None, help="executed notebook (default: runs/<experiment>.ipynb)")
 
@@ -63,10 +63,10 @@ def run_flags(parser: argparse.ArgumentParser) -> None:
 @command("run", "execute any experiment notebook through papermill: wmvla run report -p run_dir runs/latest", run_flags)
 def run_command(args: argparse.Namespace) -> None:
     "`wmvla.grid.run_notebook`."
-    from wmvla.grid import find_experiment, list_experiments, parse_parameters, run_notebook, to_html
+    from wmvla.grid import find_experiment, known_experiments, parse_parameters, run_notebook, to_html
 
     if not args.experiment:
-        for e in list_experiments(): print(f"{e.name:<16} {e.subtitle}  ({', '.join(p.name for p in e.parameters)})")
+        for e in known_experiments(): print(f"{e.name:<16} {e.subtitle}  ({', '.join(p.name for p in e.parameters)})")
         return
     experiment = find_experiment(args.experiment)
     out = args.out or Path("runs")/f"{experiment.name}.ipynb"
