@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SHELVES', 'own_notebooks', 'experiment_folders', 'Parameter', 'Experiment', 'read_parameters', 'read_experiment',
            'list_experiments', 'known_experiments', 'find_experiment', 'check_parameters', 'parse_parameters',
-           'run_notebook', 'readable_cells', 'to_html']
+           'all_lessons', 'run_notebook', 'readable_cells', 'to_html']
 
 # %% ../nbs/98_grid.ipynb #669ef8f4
 """Experiments are notebooks with a cell tagged `parameters`; papermill runs them.
 
-They stand in `experiments`, `benchmarks` and `tutorials`: below `nbs` in a checkout, below `wmvla/notebooks` where the package was
-installed from a wheel. Each has a name of its own.
+They stand in `experiments`, `benchmarks` and `tutorials`: below `nbs` in a checkout, below `wmvla/notebooks` where the package
+was installed from a wheel. Each has a name of its own.
 
 An experiment's name and its parameters are checked before a kernel starts: papermill itself would run a misspelt
 parameter without a word, and the result would carry a name it did not earn.
@@ -21,7 +21,8 @@ parameter without a word, and the result would carry a name it did not earn.
 import ast
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -114,7 +115,7 @@ def known_experiments(folders: Sequence[Path] | None = None) -> list[Experiment]
     if found := list_experiments(folders):
         return found
     where = ", ".join(map(str, folders)) if folders is not None else str(files("wmvla"))
-    raise UserError(f"No notebooks belong to {where}: install wmvla from its wheel or from a whole checkout, or give a notebook's path.")
+    raise UserError(f"No notebooks belong to {where}: install wmvla from its wheel or a whole checkout, or name a notebook.")
 
 # %% ../nbs/98_grid.ipynb #6accbf84
 def find_experiment(name: str | Path, folders: Sequence[Path] | None = None) -> Experiment:
@@ -162,6 +163,18 @@ def parse_parameters(experiment: Experiment, pairs: Sequence[tuple[str, str]]) -
             values[name] = text
     return check_parameters(experiment, values)
 
+# %% ../nbs/98_grid.ipynb #d8d95d3a
+@contextmanager
+def all_lessons() -> Iterator[None]:
+    "A block whose kernels also run what takes minutes (`slow_lessons`), unless the environment says WMVLA_SLOW=0."
+    before = os.environ.get("WMVLA_SLOW")
+    os.environ.setdefault("WMVLA_SLOW", "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WMVLA_SLOW"]
+
 # %% ../nbs/98_grid.ipynb #8bcc395e
 def run_notebook(
     notebook: str | Path,  # an experiment's name, or a path
@@ -178,7 +191,8 @@ def run_notebook(
     kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
     place = {"progress_bar": not quiet, "cwd": str(Path.cwd())}
     try:
-        papermill.execute_notebook(str(experiment.path), str(out), checked, **kernel, **place)
+        with all_lessons():
+            papermill.execute_notebook(str(experiment.path), str(out), checked, **kernel, **place)
     except PapermillExecutionError as e:
         if e.ename == "UserError":
             raise UserError(e.evalue) from e

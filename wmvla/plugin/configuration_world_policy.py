@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ELSEWHERE', 'IDENTITY', 'TRAIN_HERE', 'memory_at_rollout', 'observations_needed', 'LeRobotWorldConfig', 'fill_in',
-           'check_features']
+           'declared_sizes', 'fit_sizes', 'check_features']
 
 # %% ../../nbs/93_plugin.configuration_world_policy.ipynb #77d0f849
 """`--policy.type=world_policy`. LeRobot finds a policy by names alone: a distribution called `lerobot_policy_...` registers this
@@ -12,7 +12,7 @@ configuration, and from the module's and the class's name LeRobot derives where 
 that decides an action stands in the folder's `config.json` and `model.safetensors`, nothing beside them."""
 
 # %% ../../nbs/93_plugin.configuration_world_policy.ipynb #ed99e01d
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
@@ -97,11 +97,23 @@ def fill_in(config: "LeRobotWorldConfig") -> None:
     config.n_obs_steps = observations_needed(config.world, config.encoder, config.memory)
 
 # %% ../../nbs/93_plugin.configuration_world_policy.ipynb #6e097d0d
-def check_features(config: "LeRobotWorldConfig") -> None:
-    "`UserError` where the declared columns are not those that the arm was trained on."
+def declared_sizes(config: "LeRobotWorldConfig") -> dict[str, int]:
+    "How many numbers of state and action the declared columns have; 0 where a column is missing."
     state, action = config.robot_state_feature, config.action_feature
-    have = {"state": state and state.shape[0], "action": action and action.shape[0]}
-    odd = [f"{n or 'no'} numbers of {name} (the arm: {getattr(config.world, name)})" for name, n in have.items()
+    return {"state": state.shape[0] if state else 0, "action": action.shape[0] if action else 0}
+
+
+def fit_sizes(config: "LeRobotWorldConfig") -> None:
+    "Give the arm the sizes of the declared columns, where no training has decided them (no fingerprint of its latents)."
+    found = {} if config.fingerprint else {name: n for name, n in declared_sizes(config).items() if n}
+    config.world = replace(config.world, **found)
+
+
+def check_features(config: "LeRobotWorldConfig") -> None:
+    "`fit_sizes`, then `UserError` where the declared columns are not those that the arm was trained on."
+    fit_sizes(config)
+    odd = [f"{n or 'no'} numbers of {name} (the arm: {getattr(config.world, name)})" for name, n in declared_sizes(config).items()
            if n != getattr(config.world, name)]
     if odd or not config.image_features:
-        raise UserError(f"This world_policy declares {' and '.join(odd or ['no picture'])}; export the checkpoint again.")
+        fix = "export the checkpoint again" if config.fingerprint else "name the column among the policy's features"
+        raise UserError(f"This world_policy declares {' and '.join(odd or ['no picture'])}; {fix}.")
