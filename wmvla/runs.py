@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'check_run_id', 'package_versions', 'git_state', 'now', 'RunRecord', 'hold', 'release', 'is_held', 'Run',
-           'open_run', 'create_run', 'mark_stage', 'finish_run', 'log_metrics', 'read_metrics', 'list_runs']
+           'open_run', 'create_run', 'mark_stage', 'finish_run', 'log_metrics', 'read_metrics', 'list_runs',
+           'slow_lessons']
 
 # %% ../nbs/01_runs.ipynb #c34b3d9f
 """The run folder.
@@ -204,3 +205,8 @@ def list_runs(root: str | Path) -> list[Run]:
     "Every run below `root`, newest first."
     found = [open_run(p.parent) for p in Path(root).glob("*/run.json") if not p.parent.is_symlink()]
     return sorted(found, key=lambda r: r.record.created, reverse=True)
+
+# %% ../nbs/01_runs.ipynb #46c3bbb0
+def slow_lessons() -> bool:
+    "Are lessons asked for that take minutes (`WMVLA_SLOW=1`)?"
+    return os.environ.get("WMVLA_SLOW", "0") not in ("", "0")
