@@ -114,7 +114,7 @@ def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, f
     "Train the small encoder on the train episodes and store it; its report.json comes last and says that it is whole."
     frames = train_frames(table, split.train, config.pixels)
     with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
-    fitted = {"split": split.hash, "revision": table.revision, "camera": table.keys.image, "seed": seed}
+    fitted = {"split": split.hash, "revision": table.content, "camera": table.keys.image, "seed": seed}
     save_encoder(encoder, folder, fitted)
     write_json(folder/"report.json", report)
 

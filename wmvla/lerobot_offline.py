@@ -46,7 +46,7 @@ def foresight(
     table: EpisodeTable,
 ) -> Spoil:
     "A `Spoil` that hands over what came next; `UserError` for latents of another recording."
-    if store.meta.revision != table.revision:
+    if store.meta.revision != table.content:
         raise UserError(f"{store.root} holds latents of another recording than {table.root}; encode that one.")
     spec = WindowSpec(config.world_history, config.world_future, 1)
 

@@ -69,7 +69,7 @@ def open_store_of(args: argparse.Namespace, table: Any) -> Any:
     from wmvla.encoders.writer import store_path
 
     encoder, beside = reopen_encoder(args.encoder), Path(args.encoder).parent
-    here = (beside/"meta.json").is_file() and read_meta(beside).revision == table.revision
+    here = (beside/"meta.json").is_file() and read_meta(beside).revision == table.content
     return open_store(beside if here else store_path(table, encoder, args.cache), encoder.fingerprint())
 
 

@@ -24,7 +24,7 @@ from .episodes import EpisodeTable
 class Split:
     "Which episodes of one revision of one dataset are for fitting, and which for looking."
     dataset: str
-    revision: str  # the recording it belongs to
+    revision: str  # content of the recording it belongs to; pictures do not decide which episodes are which
     seed: int
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -62,7 +62,7 @@ def make_split(
         count = validation_count(len(episodes), validation_fraction)
         validation += episodes[:count].tolist()
         train += episodes[count:].tolist()
-    return Split(table.dataset, table.revision, seed, tuple(sorted(train)), tuple(sorted(validation)))
+    return Split(table.dataset, table.content, seed, tuple(sorted(train)), tuple(sorted(validation)))
 
 # %% ../../nbs/11_data.splits.ipynb #ffacbdd2
 def save_split(split: Split, path: str | Path) -> None:
@@ -81,9 +81,9 @@ def load_split(
     split = Split(**{**row, "train": tuple(row["train"]), "validation": tuple(row["validation"])})
     if stored != split.hash:
         raise UserError(f"The split {path} was changed after it was made (hash {stored}, content {split.hash}); make it again.")
-    if table is not None and split.revision != table.revision:
+    if table is not None and split.revision != table.content:
         raise UserError(f"The split {path} belongs to revision {split.revision[:12]} of {split.dataset}, but this is "
-                        f"{table.revision[:12]} of {table.dataset}. Make a new split, or use the dataset it was made for.")
+                        f"{table.content[:12]} of {table.dataset}. Make a new split, or use the dataset it was made for.")
     return split
 
 # %% ../../nbs/11_data.splits.ipynb #769c8b10

@@ -97,13 +97,13 @@ def claimed(
 # %% ../../nbs/35a_encoders.writer.ipynb #6fa3e5ac
 def store_path(table: EpisodeTable, encoder: Encoder, cache_root: str | Path) -> Path:
     "Where the latents of this dataset's camera under this encoder belong."
-    name = f"{table.dataset.replace('/', '--')}@{table.revision[:12]}"
+    name = f"{table.dataset.replace('/', '--')}@{table.content[:12]}"
     return Path(cache_root) / name / table.keys.image / encoder.fingerprint()
 
 
 def start_meta(path: Path, table: EpisodeTable, encoder: Encoder, shard_episodes: int) -> StoreMeta:
     "The meta to go on from: of the store at `path` if it is of the same content, else a new one, written."
-    fresh = StoreMeta(table.dataset, table.revision, table.keys.image, encoder.name, encoder.fingerprint(), encoder.description(),
+    fresh = StoreMeta(table.dataset, table.content, table.keys.image, encoder.name, encoder.fingerprint(), encoder.description(),
                       encoder.tokens, encoder.width, encoder.window, encoder.stride, tuple(int(n) for n in table.length),
                       shard_episodes)
     if not (path / "meta.json").exists():
@@ -111,7 +111,7 @@ def start_meta(path: Path, table: EpisodeTable, encoder: Encoder, shard_episodes
             if not (path / "meta.json").exists(): write_json(path / "meta.json", fresh)
     old = read_meta(path)
     if replace(old, shard_episodes=shard_episodes, done={}, description={}) != replace(fresh, description={}):
-        raise UserError(f"The store at {path} was made from other data (revision {old.revision}, now {table.revision}); "
+        raise UserError(f"The store at {path} was made from other data (revision {old.revision}, now {table.content}); "
                         "delete that folder.")
     return old
 

@@ -80,7 +80,7 @@ class Experiment:
 def lab_data(experiment: Experiment) -> TrainData:
     "The recording of a study as training sees it: the same for all arms."
     made = toy_episodes(experiment.world, experiment.demonstrations, experiment.seed)
-    store = ArrayStore(made.latents[:, None], made.table.length.tolist(), made.table.dataset, made.table.revision)
+    store = ArrayStore(made.latents[:, None], made.table.length.tolist(), made.table.dataset, made.table.content)
     return make_data(made.table, make_split(made.table, 0.2, experiment.seed), store, experiment.sizes("A"))
 
 # %% ../../nbs/88_evaluate.laboratory.ipynb #09fa8292

@@ -71,8 +71,8 @@ def look_fit(
     try: meta = open_store(policy.world_store, policy.world_fingerprint or None).meta
     except UserError as e: return gate("latent store", False, str(e).rstrip("."), fix)
     saw = f"{len(meta.length)} episodes with {sum(meta.length)} frames, revision {meta.revision[:12]}"
-    own = f"{table.n_episodes} episodes with {table.n_frames} frames, revision {table.revision[:12]}"
-    same = meta.revision == table.revision and meta.length == tuple(table.length.tolist())
+    own = f"{table.n_episodes} episodes with {table.n_frames} frames, revision {table.content[:12]}"
+    same = meta.revision == table.content and meta.length == tuple(table.length.tolist())
     return gate("latent store", same, saw if same else f"{saw}; the dataset: {own}", fix)
 
 

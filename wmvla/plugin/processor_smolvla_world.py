@@ -236,7 +236,7 @@ def check_dataset(store: LatentStore, meta: Any, command: str) -> None:
     if not all(file.is_file() for file in files):
         return logging.warning("Only a part of %s was fetched, so the latents were compared with the lengths of its episodes "
                                "alone.", meta.repo_id)
-    revision = read_episodes(meta.root, DatasetKeys(image=own.camera)).revision
+    revision = read_episodes(meta.root, DatasetKeys(image=own.camera)).content
     if revision != own.revision:
         raise refused(f"The latent store at {store.root} is of dataset revision {own.revision[:12]}, but {meta.repo_id} is "
                       f"{revision[:12]} now", command)

@@ -79,8 +79,8 @@ def check_fit(config: PolicyConfig, table: EpisodeTable, store: LatentStore) -> 
     odd = [f"{name} {getattr(config, name)} (the data: {n})" for name, n in have.items() if getattr(config, name) != n]
     if odd:
         raise UserError(f"The policy does not fit {table.dataset}: {', '.join(odd)}; set these sizes in PolicyConfig.")
-    if (made := store.meta.revision) != table.revision:
-        raise UserError(f"The latents at {store.root} are of revision {made[:12]}, but {table.dataset} is {table.revision[:12]}; "
+    if (made := store.meta.revision) != table.content:
+        raise UserError(f"The latents at {store.root} are of revision {made[:12]}, but {table.dataset} is {table.content[:12]}; "
                         "encode this dataset with `wmvla encode`.")
 
 # %% ../../nbs/68_train.batches.ipynb #d3e0eb20

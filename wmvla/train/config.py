@@ -96,7 +96,7 @@ def job_key(job: TrainJob, data: TrainData) -> str:
     recipe = replace(job.train, trackers=())
     codes = None if data.quantiser is None else data.quantiser.fingerprint()
     latents = (data.store.fingerprint, data.store.meta.camera)
-    return fingerprint([job.policy, recipe, job.seed, data.table.revision, data.split.hash, *latents, codes])
+    return fingerprint([job.policy, recipe, job.seed, data.table.content, data.split.hash, *latents, codes])
 
 # %% ../../nbs/69a_train.config.ipynb #3b7cfae8
 def learning_rate(

@@ -240,13 +240,13 @@ def fit_tokens(
     "Fit a quantiser on the train frames and write the codes of all frames; `UserError` where the three do not belong together."
     revisions = {"split": split.revision, "latent store": store.meta.revision}
     for name, revision in revisions.items():
-        if revision != table.revision:
-            raise UserError(f"The {name} is of revision {revision[:12]}, but {table.dataset} is {table.revision[:12]}; "
+        if revision != table.content:
+            raise UserError(f"The {name} is of revision {revision[:12]}, but {table.dataset} is {table.content[:12]}; "
                             "use the one that was made for this dataset.")
     if found := find_tokens(store, split, config, seed): return found
     if config.quantiser == "values": quantiser = values_quantiser(store, config)
     else: quantiser = fit_quantiser(store_source(store, frames_of(table, split.train), config.per), config.fit, seed)
-    fitted = FittedOn(store.fingerprint, table.revision, split.hash, seed)
+    fitted = FittedOn(store.fingerprint, table.content, split.hash, seed)
     return build_tokens(store, quantiser, config.per, fitted, config.recipe(split, seed))
 
 # %% ../../nbs/40a_world.tokens.ipynb #5e0fb0b5
