@@ -19,13 +19,11 @@ from wmvla.commands.lerobot_eval import lerobot_wm_eval
 from wmvla.evaluate.closed_loop import evaluate
 from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.evaluate.records import read_parquet, without_latency
-from wmvla.sim.libero import libero_ready
 from wmvla.sim.suites import camera_keys
 
 METAWORLD, LIBERO = "drawer-close-v3", "libero_spatial-0"
 EVAL = [sys.executable, "-c", "import sys; from wmvla.commands.lerobot_eval import lerobot_wm_eval as main; sys.exit(main())"]
 SHORT = {METAWORLD: 40, LIBERO: 14}  # environment steps; the untrained ACT closes some drawers in 24 to 29
-needs_libero = pytest.mark.skipif(not libero_ready(), reason="LIBERO's objects are not on this machine")
 
 
 def save(policy, config, folder: Path) -> Path:
@@ -158,7 +156,6 @@ def test_killed_and_continued_with_another_number_of_workers(act, tmp_path, caps
     assert "executes 10 of 20 actions (it was saved with 20" in said and "48 px, fast" in said
 
 
-@needs_libero
 def test_one_and_four_workers_and_a_kill_on_libero(act, tmp_path):
     check_workers_and_kill(LIBERO, act(LIBERO), 4, tmp_path, (1, 1))
     assert [p.name.rpartition("_")[2] for p in (tmp_path / "whole/videos").iterdir()] == ["failure.mp4"]

@@ -440,9 +440,6 @@ def test_a_baseline_that_never_succeeds_is_seen(sound, capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def libero(tmp_path_factory):
-    from wmvla.sim.libero import libero_ready
-
-    if not libero_ready(): pytest.skip("LIBERO's objects are not on this machine")
     config = CollectConfig(("libero_spatial-0",), episodes_per_task=1, pixels=64, workers=1)
     return collect(tmp_path_factory.mktemp("libero") / "d", config)
 

@@ -1,9 +1,7 @@
 """What tools/setup.sh finds and says on machines that lack something, played with programs of our own on PATH."""
 
-import re
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -166,51 +164,3 @@ def test_an_unknown_argument_is_refused(machine):
 def test_an_unknown_stage_is_refused():
     done = subprocess.run([ROOT / "tools/test.sh", "notebook"], capture_output=True, text=True)
     assert done.returncode == 2 and "there is no stage 'notebook'; there are: ruff clean" in done.stderr and not done.stdout
-
-
-class Build:
-    """A checkout of which .ci/run is real, with an archive of LIBERO's objects beside it."""
-
-    def __init__(self, machine: Machine, objects: str):
-        self.machine, self.assets = machine, machine.root / ".cache/libero/assets"
-        self.run = machine.root / "checkout/.ci/run"
-        self.run.parent.mkdir(parents=True)
-        shutil.copy(ROOT / ".ci/run", self.run)
-        for name in ("mkdir", "mktemp", "tar", "xz", "chmod", "mv"):
-            machine.program(name, f'exec {shutil.which(name)} "$@"')
-        machine.program("make", 'echo "$*" >> $HOME/make.log')
-        machine.program("../checkout/.venv/bin/python", "[ -d $HOME/.cache/libero/assets/articulated_objects ]")
-        archive = (self.run.parents[1] / re.search(r"^archive=(.*)$", self.run.read_text(), re.M)[1]).resolve()
-        archive.parent.mkdir(parents=True)
-        (machine.root / "from/assets" / objects).mkdir(parents=True)
-        with tarfile.open(archive, "w:xz") as tar:
-            tar.add(machine.root / "from/assets", "assets")
-
-    def __call__(self, *stages: str) -> subprocess.CompletedProcess:
-        env = {"PATH": str(self.machine.bin), "HOME": str(self.machine.root)}
-        return subprocess.run([self.run, *stages], env=env, capture_output=True, text=True, timeout=60)
-
-    @property
-    def made(self) -> list[str]:
-        return (self.machine.root / "make.log").read_text().splitlines()
-
-
-@pytest.mark.skipif(not shutil.which("xz") or not shutil.which("flock"), reason="needs xz and flock")
-def test_a_build_unpacks_objects_until_they_are_whole(machine):
-    build = Build(machine, "articulated_objects")
-    build.assets.mkdir(parents=True)  # somebody began to fetch them
-    (build.assets / "half").touch()
-    done = build("ruff", "clean")
-    assert done.returncode == 0, done.stderr
-    assert (build.assets / "articulated_objects").is_dir() and not (build.assets / "half").exists()
-    assert build.made == ["setup", "test ARGS=ruff clean"]
-    stamp = build.assets.stat().st_mtime_ns
-    assert build().returncode == 0 and build.assets.stat().st_mtime_ns == stamp, "unpacked once"
-    assert len(list(build.assets.parent.glob("assets*/half"))) == 1, "what was there is put aside, not deleted"
-
-
-@pytest.mark.skipif(not shutil.which("xz") or not shutil.which("flock"), reason="needs xz and flock")
-def test_a_build_whose_objects_are_not_found_fails(machine):
-    build = Build(machine, "other_objects")
-    done = build()
-    assert done.returncode == 1 and "does not find them" in done.stderr and build.made == ["setup"]

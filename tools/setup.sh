@@ -101,7 +101,8 @@ make_environment() {
     fi
     touch .venv/.installing
     say "installing requirements.lock into .venv (about 8 GB of packages; minutes when they must be fetched)"
-    "$uv" pip sync --python .venv/bin/python requirements.lock
+    # compiled once here: where Python may not write bytecode, every process would compile torch again (five seconds of it)
+    "$uv" pip sync --compile-bytecode --python .venv/bin/python requirements.lock
     "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e . -e ./lerobot_policy_world_modality
     rm .venv/.installing
 }

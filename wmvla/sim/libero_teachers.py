@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from ..core import UserError
 from .arm import OPEN, UP, Arm, Moves, joint_of, joint_value, outline
-from .libero import libero_home, libero_task
+from .libero import libero_task
+from .libero_files import libero_home
 from wmvla.sim.skills import (
     ANGLES,
     grasps,

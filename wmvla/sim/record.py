@@ -50,7 +50,7 @@ from wmvla.sim.journal import (
     work_folder,
     workplace,
 )
-from .libero import require_libero
+from .libero_files import require_libero
 from .render import require_egl
 from .suites import EnvConfig, made_of, make_environment
 from .teachers import TeacherEpisode, teach

@@ -19,6 +19,7 @@ from ..core import UserError, near
 from . import libero, metaworld
 from .environment import Environment
 from .libero import CONTROLS, LIBERO_CAMERAS, LIBERO_SUITES, LiberoEnvironment, libero_task, libero_tasks
+from .libero_files import libero_assets
 from .metaworld import DEFAULT_LIMIT, MAX_STEPS, MetaworldEnvironment, task_table
 from .render import RenderSettings
 
@@ -85,7 +86,7 @@ PACKAGES = {"metaworld": ("mujoco", "metaworld"), "libero": ("mujoco", "robosuit
 def made_of(benchmark: str) -> dict[str, str]:
     "What a benchmark's physics and pictures depend on: versions of its packages, and `assets`, a digest of LIBERO's objects."
     versions = {name: version(name) for name in PACKAGES[benchmark]}
-    return versions | ({"assets": libero.assets_digest(libero.libero_assets())} if benchmark == "libero" else {})
+    return versions | ({"assets": libero.assets_digest(libero_assets())} if benchmark == "libero" else {})
 
 # %% ../../nbs/22a_sim.suites.ipynb #3cb7c7c0
 @dataclass(frozen=True)
