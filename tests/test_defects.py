@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from wmvla.cli import main
-from wmvla.core import read_json, write_json
 from wmvla.data.normalise import Normaliser
 from wmvla.encoders.writer import build_store
 from wmvla.evaluate import sightings
@@ -22,6 +21,7 @@ from wmvla.evaluate.inspection import LOOKS, subject_gates
 from wmvla.evaluate.preflight import encoder_gates, policy_gates
 from wmvla.evaluate.sightings import Subject
 from wmvla.evaluate.world_agent import WorldAgent
+from wmvla.files import read_json, write_json
 from wmvla.policies.trunk import PolicyConfig
 from wmvla.policies.world_policy import WorldPolicy
 from wmvla.sim import replay

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from wmvla.cli import main
-from wmvla.core import read_json, write_json
 from wmvla.evaluate.records import read_parquet, without_latency
+from wmvla.files import read_json, write_json
 from wmvla.runs import open_run
 
 WMVLA = [Path(sys.executable).parent / "wmvla"]

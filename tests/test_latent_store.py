@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wmvla.core import read_json
 from wmvla.data.episodes import read_episodes, stream_episode
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
 from wmvla.encoders.writer import build_store, repair_store, store_path
+from wmvla.files import read_json
 
 EPISODES = 9
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import wmvla
-from wmvla.core import read_json
 from wmvla.data.normalise import Normaliser
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
 from wmvla.evaluate.closed_loop import evaluate
 from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.evaluate.records import without_latency
+from wmvla.files import read_json
 from wmvla.policies.trunk import PolicyConfig
 from wmvla.policies.world_policy import WorldPolicy, save_policy
 

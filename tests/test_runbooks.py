@@ -25,7 +25,7 @@ from wmvla.cli import main as wmvla
 from wmvla.commands.flags import COMMANDS
 from wmvla.commands.lerobot_eval import lerobot_eval_flags, lerobot_wm_eval
 from wmvla.commands.lerobot_train import lerobot_wm_train
-from wmvla.core import read_json
+from wmvla.files import read_json
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/runbooks").glob("*.md"))

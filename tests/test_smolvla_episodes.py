@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_closed_loop import features, lerobot_episodes, save
 
 from wmvla.commands.lerobot_eval import lerobot_wm_eval
-from wmvla.core import UserError, generator, read_json, write_json
+from wmvla.core import UserError, generator
 from wmvla.data.episodes import read_episodes
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
@@ -28,6 +28,7 @@ from wmvla.evaluate.closed_loop import evaluate
 from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.evaluate.lerobot_agent import LeRobotAgent
 from wmvla.evaluate.records import without_latency
+from wmvla.files import read_json, write_json
 from wmvla.lerobot_grid import GridArm, GridJob
 from wmvla.lerobot_offline import SPOILT, spoil_memory
 from wmvla.policies.small_vlm import TINY, make_vlm, smolvla_settings

@@ -25,12 +25,12 @@ from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file
 
-from wmvla.core import read_json
 from wmvla.data.episodes import read_episodes
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
 from wmvla.encoders.writer import build_store
+from wmvla.files import read_json
 from wmvla.policies.small_vlm import TINY, make_vlm, smolvla_settings
 from wmvla.sim.record import quiet  # its imports choose how MuJoCo draws
 

@@ -36,7 +36,8 @@ from typing import Any
 import cloudpickle
 import psutil
 
-from .core import UserError, plain, read_json, write_json
+from .core import UserError, plain
+from .files import read_json, write_json
 from .runs import Run, create_run, finish_run, git_state, now, package_versions
 
 # %% ../nbs/02_benchmarks.ipynb #4753ac1a

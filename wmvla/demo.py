@@ -27,7 +27,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from .core import Triple, UserError, fingerprint, near, parallel_map, plain, progress, read_json, torch_threads, write_json
+from .core import Triple, UserError, fingerprint, near, parallel_map, plain, progress, torch_threads
+from .files import read_json, write_json
 from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
 from .encoders.base import resized

@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .core import UserError, read_json
+from .core import UserError
+from .files import read_json
 
 # %% ../nbs/02a_foreign.ipynb #ce1f168b
 KINDS = ("robot", "camera", "teleoperator", "policy", "env")  # of LeRobot's plugins: distributions lerobot_policy_...

@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .core import UserError, near, progress, read_json
+from .core import UserError, near, progress
+from .files import read_json
 from .data.episodes import EpisodeTable
 from .evaluate.verdict import Roles
 from .grid import experiment_folders

@@ -25,7 +25,8 @@ from jaxtyping import Int64
 from safetensors.torch import load_file
 
 from .benchmarks import BenchmarkRow, judge
-from .core import EpisodeRecord, UserError, read_json
+from .core import EpisodeRecord, UserError
+from .files import read_json
 from .data.episodes import EpisodeTable
 from .data.splits import Split
 from .encoders.base import effective_rank

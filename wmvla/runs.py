@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import wmvla
-from .core import UserError, near, plain, read_json, write_json
+from .core import UserError, near, plain
+from .files import read_json, write_json
 
 # %% ../nbs/01_runs.ipynb #1671e1e1
 def check_run_id(run_id: str) -> str:

@@ -22,7 +22,8 @@ from .comparison import gates_beside, lacking, paired_report
 from .flags import COMMANDS, from_flags
 from .policies import eval_flags, eval_jobs, play_jobs, success_report
 from .preflight import looked_at, world_gates
-from ..core import EpisodeRecord, UserError, read_json
+from ..core import EpisodeRecord, UserError
+from ..files import read_json
 
 # %% ../../nbs/98n_commands.lerobot_eval.ipynb #e3285312
 def lerobot_eval_flags(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError, plain, read_json, write_json
+from ..core import UserError, plain
+from ..files import read_json, write_json
 from ..evaluate.agents import PROCESSORS
 from ..foreign import check_weight_files, checked_steps, data_only
 

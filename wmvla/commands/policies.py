@@ -33,6 +33,7 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
                         help="latent store of the dataset (`wmvla encode` prints it), or one for each camera")
     parser.add_argument("--token_store", type=Path, default=None, help="codes of that store (`wmvla tokens`); arms B, C")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, metrics.jsonl and checkpoints")
+    parser.add_argument("--replace", action="store_true", help="another training in --out is set aside beside it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: 0)")
     parser.add_argument("--prophet_width", type=int, default=None, help="width of Prophet (default: --width, at most 128)")
     add_flags(parser, PolicyConfig, skip=DERIVED)
@@ -56,7 +57,7 @@ def train_job(args: argparse.Namespace):
     if args.token_store: sizes |= {"codes": (meta := read_token_meta(args.token_store)).codes, "tokens": meta.tokens}
     policy = from_flags(PolicyConfig, args, latent=store.tokens*store.width, **sizes)
     return TrainJob(policy, from_flags(TrainConfig, args), Path(args.dataset), tuple(args.store), split, args.out, args.seed,
-                    show=True, tokens=args.token_store)
+                    show=True, tokens=args.token_store, replace=args.replace)
 
 # %% ../../nbs/98e_commands.policies.ipynb #62c66f2b
 @command("train", "train one arm (A, B, B_cont, C, F, F-history, ...) with one seed on cached latents", train_flags)
@@ -110,7 +111,7 @@ def arm_labels(folders: Sequence[Path], arms: Sequence[tuple[str, int]]) -> list
 # %% ../../nbs/98e_commands.policies.ipynb #bfedda46
 def lerobot_seed(folder: Path) -> int:
     "The training seed of a LeRobot policy folder; 0 where nothing says it."
-    from wmvla.core import read_json
+    from wmvla.files import read_json
 
     file = folder/"train_config.json"
     return int(read_json(file).get("seed") or 0) if file.is_file() else 0
@@ -180,7 +181,7 @@ def plan_line(job, plan) -> str:
 
 def check_place(path: Path, jobs: Sequence, keys: Sequence[str]) -> None:
     "`UserError` where a folder holds rows of another policy, or of other settings, under a name that is used now."
-    from wmvla.core import read_json, write_json
+    from wmvla.files import read_json, write_json
     from wmvla.sim.suites import benchmark_of
 
     known = read_json(path) if path.exists() else {}

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, file_digest, fingerprint, progress, read_json, write_json
+from ..core import UserError, fingerprint, progress
+from ..files import file_digest, read_json, write_json
 from .source import HubSource, is_camera
 
 # %% ../../nbs/09e_data.digests.ipynb #bb5f42ed

@@ -16,7 +16,8 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..core import UserError, near, read_json
+from ..core import UserError, near
+from ..files import read_json
 
 # %% ../../nbs/09_data.source.ipynb #c6d6a52a
 @dataclass(frozen=True)

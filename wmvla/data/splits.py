@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, fingerprint, read_json, seed_from, write_json
+from ..core import UserError, fingerprint, seed_from
+from ..files import read_json, write_json
 from .episodes import EpisodeTable
 
 # %% ../../nbs/11_data.splits.ipynb #af2fdc9b

@@ -31,7 +31,8 @@ import torch
 from jaxtyping import Float, Float16, Int, Int64
 from torch import Tensor
 
-from ..core import UserError, file_digest, progress, read_json, write_json
+from ..core import UserError, progress
+from ..files import file_digest, read_json, write_json
 from ..data.windows import WindowIndex
 
 # %% ../../nbs/35_encoders.cache.ipynb #dbdfeac7

@@ -24,7 +24,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..core import UserError, near, plain, read_json
+from ..core import UserError, near, plain
+from ..files import read_json
 from .base import ClipBuffer, Encoder, card_rows, check_causal, probe_video, relative_change
 from .frozen import DTYPES, load_failure
 from .image import POOLINGS, load_image_encoder

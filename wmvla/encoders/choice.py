@@ -16,7 +16,8 @@ The file lies beside the latents; whoever opens it gets that encoder, or an erro
 from dataclasses import replace
 from pathlib import Path
 
-from ..core import UserError, plain, read_json, write_json
+from ..core import UserError, plain
+from ..files import read_json, write_json
 from .base import Encoder
 from .catalogue import EncoderConfig, open_encoder
 

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..core import UserError, file_digest
+from ..core import UserError
+from ..files import file_digest
 from .base import Pictures
 from .frozen import DTYPES, FrozenEncoder, Preprocessing, load_failure
 from .image import pool

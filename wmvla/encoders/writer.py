@@ -35,7 +35,8 @@ from threading import Event
 import numpy as np
 from jaxtyping import Float16
 
-from ..core import UserError, parallel_map, progress, torch_threads, write_json
+from ..core import UserError, parallel_map, progress, torch_threads
+from ..files import write_json
 from ..data.episodes import EpisodeTable, light, stream_episode
 from .base import Encoder, stream_latents
 from .cache import LatentStore, StoreMeta, read_meta, unfinished, verify_store

@@ -22,7 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..core import Triple, UserError, read_json
+from ..core import Triple, UserError
+from ..files import read_json
 
 # %% ../../nbs/77_evaluate.agents.ipynb #96655254
 @dataclass(frozen=True)

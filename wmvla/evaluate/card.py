@@ -13,7 +13,8 @@ the limits of the claim; as markdown for a reader and as JSON for whatever colle
 from pathlib import Path
 from typing import Any
 
-from ..core import plain, write_json
+from ..core import plain
+from ..files import write_json
 from .standing import ratio_line, refusals
 from .verdict import Evidence, Verdict
 

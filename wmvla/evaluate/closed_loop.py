@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from ..core import EpisodeRecord, UserError, plain, progress, torch_threads, write_json
+from ..core import EpisodeRecord, UserError, plain, progress, torch_threads
+from ..files import write_json
 from ..encoders.choice import reopen_encoder
 from .agents import OURS, Agent, DecisionRow, Request, read_card
 from .jobs import EvalConfig, EvalJob, EvalPlan, finished, job_keys, plan_job, settings_keys

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import nn
 
-from ..core import EpisodeRecord, UserError, progress, read_json, write_json
+from ..core import EpisodeRecord, UserError, progress
+from ..files import read_json, write_json
 from .contrasts import Contrast
 from .offline import OfflinePlan, action_error
 from wmvla.evaluate.statistics import (

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from ..core import EpisodeRecord, Triple, UserError, file_digest, fingerprint
+from ..core import EpisodeRecord, Triple, UserError, fingerprint
+from ..files import file_digest
 from .agents import OURS, PolicyCard, action_steps
 from .frame_memory import check_memory
 from ..sim.suites import EnvConfig, benchmark_of, step_limit

@@ -30,7 +30,8 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
-from ..core import UserError, generator, read_json
+from ..core import UserError, generator
+from ..files import read_json
 from .agents import PROCESSORS, Chunk, DecisionRow, Look, Request, action_steps, checked, read_card
 from .batching import FixedBatches, OwnStream, Sample, leaves_random_state
 from .frame_memory import frame_window, frames_read, memory_noise, with_figures, without_figures

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import EpisodeRecord, UserError, plain, read_json, write_json
+from ..core import EpisodeRecord, UserError, plain
+from ..files import read_json, write_json
 from ..data.episodes import EpisodeTable, camera_view, decode_episode
 from ..data.splits import Split
 from ..encoders.base import ClipBuffer, Encoder

@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core import UserError, read_json
+from ..core import UserError
+from ..files import read_json
 from .agents import PROCESSORS
 from .gates import GateResult, cannot_tell, check_normalisation, first_failing, gate
 from ..foreign import checked_steps

@@ -27,7 +27,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..core import UserError, generator, read_json
+from ..core import UserError, generator
+from ..files import read_json
 from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from .agents import Chunk, DecisionRow, Look, Request, checked

@@ -25,7 +25,8 @@ from draccus.utils import DecodingError
 from lerobot.configs import FeatureType, PreTrainedConfig, parser
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 
-from ..core import UserError, near, read_json
+from ..core import UserError, near
+from ..files import read_json
 from ..data.windows import WindowSpec
 from ..encoders.cache import read_meta
 from ..encoders.catalogue import EncoderConfig

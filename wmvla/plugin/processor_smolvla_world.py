@@ -35,7 +35,8 @@ from lerobot.processor import (
 )
 from torch import Tensor
 
-from ..core import UserError, read_json
+from ..core import UserError
+from ..files import read_json
 from ..data.episodes import read_episodes
 from ..data.source import DatasetKeys, reason
 from ..data.windows import WindowIndex, WindowSpec, clamped

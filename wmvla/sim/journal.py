@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError, read_json, write_json
+from ..core import UserError
+from ..files import read_json, write_json
 
 # %% ../../nbs/23a_sim.journal.ipynb #366cbed2
 Attempt = tuple[str, int]  # task, init_seed

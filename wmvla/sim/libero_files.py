@@ -16,7 +16,8 @@ import json
 import os
 from pathlib import Path
 
-from ..core import UserError, fingerprint, plain, write_json
+from ..core import UserError, fingerprint, plain
+from ..files import write_json
 
 # %% ../../nbs/21a_sim.libero_files.ipynb #f69335bd
 def package_folder(name: str) -> Path | None:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from ..core import UserError, near, read_json
+from ..core import UserError, near
+from ..files import read_json
 from .environment import Step, clip_action
 from .render import OffscreenRenderer, RenderSettings
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError, parallel_map, progress, read_json
+from ..core import UserError, parallel_map, progress
+from ..files import read_json
 from .environment import Environment, kept
 from .experts import attempts_of, check_teachable, make_teacher
 from wmvla.sim.features import (

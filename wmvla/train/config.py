@@ -74,6 +74,7 @@ class TrainJob:
     seed: int  # of weights, batches and noise
     show: bool = False  # progress bar; off where many jobs run side by side
     tokens: Path | None = None  # folder that `wmvla tokens` wrote for the store; B and C need it
+    replace: bool = False  # another training in the folder is set aside; without it, it is an error
 
     @property
     def checkpoint(self) -> Path:

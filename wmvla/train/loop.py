@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['batches_of', 'begin', 'run_training', 'fit', 'TrainReport', 'read_report', 'finished_report', 'make_report',
-           'new_policy', 'write_out', 'train_policy']
+           'earlier_key', 'check_folder', 'new_policy', 'write_out', 'begin_folder', 'train_policy']
 
 # %% ../../nbs/70_train.loop.ipynb #e0d1582e
 """Training an arm from cached latents.
@@ -19,12 +19,15 @@ constant would have been.
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..core import UserError, progress, read_json, torch_threads, write_json
+from ..core import UserError, progress, torch_threads
+from ..files import alone, read_dict, read_json, read_tensors, sweep, write_json
+from ..folders import set_aside
 from ..policies.world_policy import WorldPolicy, gates_of, save_policy
 from ..encoders.stores import cameras_of
 from .batches import Batch, TrainData, augment, batch_to, fit_normalisers, load_data, needs_future, train_batches
@@ -32,7 +35,7 @@ from .callbacks import default_callbacks, write_rows
 from .config import TrainConfig, TrainJob, job_key
 from .evidence import ActionErrors, MovedRow, action_errors, horizon_rows, movement
 from .machine import open_machine, start_trackers
-from .state import StepRow, Training, load_state, new_training
+from .state import START_OVER, StepRow, Training, load_state, new_training, state_file
 from .step import Objective, make_optimiser, train_step
 from ..world.diagnostics import HorizonRow
 
@@ -113,11 +116,7 @@ def read_report(folder: str | Path) -> TrainReport:
     "The report of a training folder; `UserError` where there is none."
     path = Path(folder) / "report.json"
     if not path.is_file(): raise UserError(f"{path} is missing; this arm has not finished training, run the same command again.")
-    raw = read_json(path)
-    moved = tuple(MovedRow(**row | {"still": tuple(row["still"])}) for row in raw["moved"])
-    horizon = tuple(HorizonRow(**row) for row in raw["horizon"])
-    more = {"errors": ActionErrors(**raw["errors"]), "moved": moved, "horizon": horizon, "cameras": tuple(raw.get("cameras", ()))}
-    return TrainReport(**raw | more)
+    return read_json(path, TrainReport, START_OVER)
 
 # %% ../../nbs/70_train.loop.ipynb #0d4e1ac6
 def finished_report(job: TrainJob, key: str) -> TrainReport | None:
@@ -141,6 +140,28 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
         sum(row.nonfinite for row in rows), movement(policy, before), horizon_rows(policy, data, data.validation),
         cameras_of(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9))
 
+# %% ../../nbs/70_train.loop.ipynb #8f3d3447
+def earlier_key(folder: Path) -> str | None:
+    "The key of the training that a folder holds, finished or not; None where it holds none."
+    for name in ("training.json", "report.json"):  # earlier versions wrote only the report
+        if (folder / name).is_file(): return str(read_dict(folder / name, "key", remedy=START_OVER)["key"])
+    return read_tensors(state_file(folder), START_OVER)[1].get("key") if state_file(folder).is_file() else None
+
+
+def check_folder(job: TrainJob, key: str) -> None:
+    "`UserError` where the job's folder holds another training, or what is no training; `job.replace` sets a training aside."
+    folder = job.folder
+    if folder.exists() and not folder.is_dir(): raise UserError(f"{folder} is a file; name a folder with --out.")
+    found = sorted({p.name for p in folder.iterdir()} - {".training.json.lock"}) if folder.is_dir() else []
+    if not found: return
+    if (known := earlier_key(folder)) is None:
+        raise UserError(f"{folder} holds other files ({found[0]}) and no training; name a new folder with --out.")
+    if known == key or not any(p.exists() for p in (folder / "report.json", state_file(folder), job.checkpoint, job.best)): return
+    if not job.replace:
+        raise UserError(f"{folder} holds a training with another seed, recipe or data, and its weights stay; name another folder "
+                        "with --out, or say --replace, which sets that training aside.")
+    print(f"the earlier training is now {set_aside(folder)}")
+
 # %% ../../nbs/70_train.loop.ipynb #26ee909e
 def new_policy(job: TrainJob, data: TrainData) -> WorldPolicy:
     "The untrained policy of a job, with the statistics of its train frames and the quantiser of its codes."
@@ -153,6 +174,19 @@ def write_out(training: Training, before: dict[str, Tensor]) -> None:
     write_json(training.job.folder / "report.json", make_report(training, before))
 
 # %% ../../nbs/70_train.loop.ipynb #84e3e5f4
+@contextmanager
+def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
+    "The job's folder is this training's, and this process's alone, while the block runs; what a killed one left half is removed."
+    if job.folder.is_file(): check_folder(job, key)
+    if job.replace: check_folder(job, key)  # moves the folder, so before its lock is taken
+    with alone(job.folder / "training.json", "wait for it, or name another folder with --out"):
+        check_folder(job, key)
+        sweep(job.folder / "checkpoints")
+        (job.folder / "report.json").unlink(missing_ok=True)
+        write_json(job.folder / "training.json", {"key": key, "arm": job.policy.arm, "seed": job.seed})
+        yield
+
+
 def train_policy(job: TrainJob) -> TrainReport:
     """Train one arm with one seed, go on with it where it was killed, or return its report where it is already finished.
 
@@ -163,12 +197,11 @@ def train_policy(job: TrainJob) -> TrainReport:
         machine = open_machine(job.train)
         data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens)
         if (done := finished_report(job, job_key(job, data))) is not None: return done
-        job.folder.mkdir(parents=True, exist_ok=True)
-        machine.wait_for_everyone()
-        if machine.is_main_process: (job.folder / "report.json").unlink(missing_ok=True)
-        policy = new_policy(job, data)
-        before = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
-        training = run_training(policy.train(), data, job, resume=True)
-        if training.machine.is_main_process: write_out(training, before)
-        training.machine.wait_for_everyone()
-        return read_report(job.folder)
+        with begin_folder(job, job_key(job, data)) if machine.is_main_process else nullcontext():
+            machine.wait_for_everyone()
+            policy = new_policy(job, data)
+            before = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
+            training = run_training(policy.train(), data, job, resume=True)
+            if training.machine.is_main_process: write_out(training, before)
+            training.machine.wait_for_everyone()
+            return read_report(job.folder)

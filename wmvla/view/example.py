@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from ..core import EpisodeRecord, fingerprint, plain, seed_from, write_json
+from ..core import EpisodeRecord, fingerprint, plain, seed_from
+from ..files import write_json
 from ..evaluate.gates import GateResult
 from ..evaluate.interventions import RatioRow, compare_closed_loop, ratio_row
 from ..evaluate.verdict import claim, gather_evidence

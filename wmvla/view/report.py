@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import EpisodeRecord, UserError, read_json
+from ..core import EpisodeRecord, UserError
+from ..files import read_json
 from ..evaluate.gates import GateResult
 from ..evaluate.interventions import ClosedLoopRow, RatioRow
 from ..evaluate.statistics import PairedResult, success_table
