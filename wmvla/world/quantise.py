@@ -155,7 +155,7 @@ def quantiser_record(quantiser: VectorQuantiser | ScalarQuantiser) -> dict[str, 
     settings = {"levels": quantiser.fsq.levels, "exact": quantiser.exact} if isinstance(quantiser, ScalarQuantiser) else {}
     return {"quantiser": quantiser.name, "fingerprint": quantiser.fingerprint(), "config": settings}
 
-
+# %% ../../nbs/40_world.quantise.ipynb #0466429b
 def read_fitted_on(folder: str | Path) -> FittedOn:
     "What the quantiser in a folder has seen."
     return FittedOn(**read_quantiser(folder)["fitted"])
