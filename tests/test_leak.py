@@ -17,9 +17,8 @@ from wmvla.core import UserError
 from wmvla.data.episodes import read_episodes
 from wmvla.data.splits import make_split, save_split
 from wmvla.data.windows import frames_of
-from wmvla.demo import fit_encoder
 from wmvla.encoders.cache import LatentStore
-from wmvla.encoders.small import SmallEncoderConfig, load_encoder
+from wmvla.encoders.small import SmallEncoderConfig, fit_encoder, load_encoder
 from wmvla.encoders.writer import build_store
 from wmvla.policies.trunk import PolicyConfig
 from wmvla.train.batches import fit_normalisers, load_data

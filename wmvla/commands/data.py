@@ -147,7 +147,7 @@ def choose_encoder(args: argparse.Namespace, table):
         config = replace(config, encoder=str(args.small))
         if not (args.small/"report.json").exists():
             if args.verify: raise UserError(f"There is no encoder in {args.small}, so no store to verify; name --small.")
-            from wmvla.demo import fit_encoder
+            from wmvla.encoders.small import fit_encoder
 
             fit_encoder(table, open_dataset(args)[1], SmallEncoderConfig(**asked), args.small, args.seed)
         check_asked(args.small, asked)

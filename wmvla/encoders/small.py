@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENCODER', 'SmallEncoderConfig', 'convolution', 'SmallEncoder', 'Decoder', 'redraw_loss', 'EncoderReport', 'report_on',
-           'mean_image', 'train_small_encoder', 'save_encoder', 'read_description', 'read_fitted', 'load_encoder']
+           'mean_image', 'train_small_encoder', 'save_encoder', 'read_description', 'read_fitted', 'load_encoder',
+           'train_frames', 'fit_encoder']
 
 # %% ../../nbs/34_encoders.small.ipynb #eea05a6e
 """A small convolutional encoder trained on the train episodes alone: no download, no labels, no account.
@@ -15,6 +16,7 @@ its latents says whether it collapsed.
 """
 
 # %% ../../nbs/34_encoders.small.ipynb #3ffa3245
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,12 @@ from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..core import UserError, fingerprint, generator, plain, progress, seed_from
+from ..core import UserError, fingerprint, generator, plain, progress, seed_from, torch_threads
+from ..data.episodes import EpisodeTable, stream_episode
+from ..data.splits import Split
 from ..files import read_json, write_json
 from ..folders import FolderKind, atomic_folder, json_marker
-from .base import Pictures, effective_rank, image_batch, module_fingerprint
+from .base import Pictures, effective_rank, image_batch, module_fingerprint, resized
 
 # %% ../../nbs/34_encoders.small.ipynb #db910a57
 @dataclass(frozen=True)
@@ -217,3 +221,24 @@ def load_encoder(folder: str | Path) -> SmallEncoder:
         raise UserError(f"The encoder in {folder} has fingerprint {encoder.fingerprint()}, "
                         f"but {saved['fingerprint']} was saved; train it again.")
     return encoder.eval().requires_grad_(False)
+
+# %% ../../nbs/34_encoders.small.ipynb #04d0c23e
+def train_frames(
+    table: EpisodeTable, episodes: Sequence[int], pixels: int = 0, limit: int = 20_000
+) -> UInt8[Tensor, "t h w 3"]:
+    "Frames of some episodes at the encoder's size, evenly spread, at most `limit`: a small encoder learns nothing from more."
+    every, kept = -(-int(table.length[list(episodes)].sum()) // limit), []
+    for episode in progress(episodes, desc="decode train episodes", unit="episode"):
+        for first, part in enumerate(stream_episode(table, episode, 64)):
+            frames = torch.from_numpy(part[-first * 64 % every :: every])
+            kept.append(resized(frames, pixels, pixels) if pixels else frames)
+    return torch.cat(kept)
+
+
+def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, folder: Path, seed: int) -> None:
+    "Train the small encoder on the train episodes and store it; its report.json comes last and says that it is whole."
+    frames = train_frames(table, split.train, config.pixels)
+    with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
+    fitted = {"split": split.hash, "revision": table.content, "camera": table.keys.image, "seed": seed}
+    save_encoder(encoder, folder, fitted)
+    write_json(folder/"report.json", report)
