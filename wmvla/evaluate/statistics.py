@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Interval', 'wilson', 'PairedResult', 'corrected_phi', 'newcombe', 'paired_difference', 'pair_records',
-           'triple_differences', 'shared_luck', 'widened', 'paired_trainings', 'clustered_sign_test', 'SuccessRow',
-           'success_table', 'expanded_tail', 'clustered_bootstrap_ratio']
+           'triple_differences', 'shared_luck', 'widened', 'paired_trainings', 'fair_coins', 'clustered_sign_test',
+           'SuccessRow', 'success_table', 'expanded_tail', 'clustered_bootstrap_ratio']
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #ad1b300f
 """Success rates carry Wilson intervals; two arms are compared on the *same* (task, initial state, noise seed) triples, with
@@ -176,21 +176,31 @@ def paired_trainings(
 ) -> PairedResult:
     "`paired_difference` of all pairs, its interval widened by what trainings share; refuses what `pair_records` does."
     a, b = pair_records(first, second)
-    triples = sorted({r.triple for r in first}, key=str)
-    triple = np.array([triples.index(t) for _, t in sorted(((r.train_seed, r.triple) for r in first), key=str)])
+    played = sorted(((r.train_seed, r.triple) for r in first), key=str)  # the order of `pair_records`
+    number = {triple: i for i, triple in enumerate({triple: None for _, triple in played})}
+    triple = np.array([number[t] for _, t in played])
     return widened(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
 
 # %% ../../nbs/79_evaluate.statistics.ipynb #d7a12046
+def fair_coins(n: int) -> Float[np.ndarray, " n1"]:
+    "Chance of 0, 1, ... n heads of n fair coins; every one to full precision, however small."
+    if n == 0: return np.ones(1)
+    half = fair_coins(n // 2)
+    whole = np.convolve(half, half)
+    return np.convolve(whole, [0.5, 0.5]) if n % 2 else whole
+
+
 def clustered_sign_test(
     differences: Int[np.ndarray, " k"],  # one an independent cluster, as from `triple_differences`
 ) -> float:
     "Exact two-sided p of the sign-flip test: |sum| under all choices of the clusters' signs; 1 where nothing differs."
-    sizes = np.abs(differences[differences != 0])
-    reach = int(sizes.sum())
-    chance = np.zeros(2 * reach + 1)  # of every sum from -reach to reach
-    chance[reach] = 1.0
-    for size in sizes:  # nothing is rolled round the end: the sums so far stop `size` or more before it
-        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    reach = int(sizes @ counts)
+    chance = np.ones(1)  # of every sum from -(the reach so far) to it
+    for size, count in zip(sizes, counts, strict=True):
+        own = np.zeros(2 * size * count + 1)
+        own[:: 2 * size] = fair_coins(int(count))
+        chance = np.convolve(chance, own)
     far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
     return min(1.0, float(chance[far].sum()))
 
