@@ -179,6 +179,6 @@ def test_lerobot_wm_eval_compares_and_says_no_word_beside_a_failed_gate(home, tm
     assert said[at + 1].startswith("no verdict: gate '")
     assert said[at + 2] == "2 pairs: 0 won by smolvla_world-pred alone, 0 by smolvla alone, 2 alike"
     assert lerobot_wm_eval([*flags[1:], f"--policy.path={home / 'E2'}", "--memory_mode=zero"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("closed loop, smolvla_world-pred - smolvla_world-pred with zero: +0 points")
-    assert last.endswith("no verdict")
+    line, last = capsys.readouterr().out.splitlines()[-2:]
+    assert line.startswith("closed loop, smolvla_world-pred - smolvla_world-pred with zero: 0 of 2 - 0 of 2 succeed: +0 points")
+    assert line.endswith("no verdict") and last == str(tmp_path / "eval")

@@ -28,7 +28,7 @@ import wmvla.commands.policies  # registers train, eval
 import wmvla.commands.preflight  # registers preflight
 import wmvla.commands.statistics  # registers plan
 import wmvla.commands.tokens  # registers tokens
-from .commands.flags import COMMANDS, command
+from .commands.flags import COMMANDS, command, print_made
 from .core import UserError, near
 
 # %% ../nbs/99_cli.ipynb #788220aa
@@ -50,7 +50,8 @@ def demo(args: argparse.Namespace) -> None:
 
     run = run_demo(preset(args.preset, workers=args.workers, seed=args.seed), args.runs, args.run_id, args.until)
     if run.status == "done": print(summary(run))
-    else: print(f"stopped after stage {args.until} as asked; the run lies at {run.path}")
+    else: print(f"stopped after stage {args.until} as asked")
+    print_made(run.path/"report.html" if run.status == "done" else run.path)
 
 # %% ../nbs/99_cli.ipynb #0150ebfd
 def run_flags(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def run_command(args: argparse.Namespace) -> None:
     experiment = find_experiment(args.experiment)
     out = args.out or Path("runs")/f"{experiment.name}.ipynb"
     run_notebook(experiment.path, parse_parameters(experiment, args.p), out)
-    print(to_html(out, out.with_suffix(".html")))
+    print_made(to_html(out, out.with_suffix(".html")))
 
 # %% ../nbs/99_cli.ipynb #f657ef69
 def runs_flags(parser: argparse.ArgumentParser) -> None:

@@ -274,7 +274,7 @@ def code_note(run: Run) -> str:
 
 # %% ../nbs/98a_demo.ipynb #6bf31565
 def summary(run: Run) -> str:
-    "The table of arms, the verdict and the path of the report."
+    "The table of arms, the gates and the verdict."
     records = read_parquet(run.path/"episodes.parquet")
     tasks = sorted({r.task for r in records})
     head = ["arm", *tasks, "all", "95 % interval"]
@@ -285,7 +285,7 @@ def summary(run: Run) -> str:
     gates = f"{len(run.record.gates) - len(failed)} of {len(run.record.gates)} gates passed" + "; failed: "*bool(failed)
     verdict = read_json(run.path/"verdict.json")["sentence"]
     notes = [note for note in (code_note(run),) if note]
-    return "\n".join([*lines, "", gates + ", ".join(failed), *notes, verdict, str(run.path/"report.html")])
+    return "\n".join([*lines, "", gates + ", ".join(failed), *notes, verdict])
 
 
 def arm_line(arm: str, rows: Sequence[SuccessRow]) -> list[str]:

@@ -36,13 +36,14 @@ from .encoders.small import read_fitted
 from .evaluate.agents import read_card
 from .evaluate.closed_loop import open_agent
 from .evaluate.company import agent_gates
-from .evaluate.comparison import PhaseSuccess, interval_text, phase_success
+from .evaluate.comparison import PhaseSuccess, phase_success
 from .evaluate.gates import Gate, GateResult, check_finite, check_losses, check_moved, check_split, first_failing
 from .evaluate.interventions import RatioRow
 from .evaluate.jobs import EvalConfig, EvalJob, make_triples, plan_job
 from .evaluate.lerobot_agent import LeRobotAgent, without_prints
 from .evaluate.lerobot_training import moved_rows
 from .evaluate.preflight import dataset_gates, encoder_gates, moved_groups, policy_gates, rollout_gates
+from .evaluate.statistics import Interval, in_points, interval_text, telling
 from .evaluate.verdict import Verdict
 from .lerobot_grid import GridArm, GridJob, GridPreset, flag
 from .lerobot_offline import recorded_errors
@@ -198,11 +199,10 @@ def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[
     for arm, found in zip(arms, phase_success(records), strict=True):
         own = [r for r in records if r.arm == arm.record]
         split = "; ".join((counts_by(own, lambda r: r.task), counts_by(own, lambda r: f"training {r.train_seed}:")))
-        how = f"{interval_text(found.success, 0, 100)}; {split}"
+        how = f"{interval_text(found.success, 100.0)}; {split}"
         rows += [judge(f"success, {arm.name} ({arm.record})", 100*found.success.estimate, "%", how=how)]
         if found.difference is None: continue
-        gap = f"{interval_text(found.difference, 0, 100)}, paired by task, initial state, noise and training"
-        gap += "; trainings as if independent"
+        gap = f"{in_points(found.difference)}, paired by task, initial state, noise and training"
         rows += [judge(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
     return rows
 
@@ -217,8 +217,8 @@ def result_rows(
     "What a grid found, for `write_benchmark`."
     rows, names = arm_rows(records, arms), {arm.record: arm.name for arm in arms}
     for r in ratios:
-        errors = f"errors {r.mean_error:.3f} and {r.reference_error:.3f}"
-        how = f"[{r.low:.2f}, {r.high:.2f}] over {r.episodes} validation episodes; {errors}"
+        errors = "errors {} and {}".format(*telling(r.mean_error, r.reference_error))
+        how = f"{Interval(r.ratio, r.low, r.high)} over {r.episodes} validation episodes; {errors}"
         name = f"offline error of {names[r.arm]}: memory {r.source} / own, training {r.train_seed}"
         rows += [judge(name, r.ratio, "ratio", how=how)]
     failed = [g.name for g in gates if not g.passed]

@@ -13,11 +13,13 @@ The first arm is claimed to be better than the second; the others are controls. 
 
 # %% ../../nbs/98k_commands.comparison.ipynb #84a5a124
 import argparse
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .flags import command
+from .flags import command, list_flag, print_made
 from ..core import EpisodeRecord, UserError
 
 # %% ../../nbs/98k_commands.comparison.ipynb #4efe0a0c
@@ -45,7 +47,7 @@ def lacking(arms: Sequence[str]) -> tuple[str, ...]:
 def compare_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla compare`."
     parser.add_argument("run", type=Path, help="folder of a run or of `wmvla eval`, or a run id below --runs")
-    parser.add_argument("arms", nargs="*", metavar="arm",
+    list_flag(parser, "arms", nargs="*", metavar="arm",
                         help="the arm that is claimed to be better, the baseline, then controls, e.g. F A F-history "
                              "(default: the verdict of the run; controls: those that were evaluated)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
@@ -55,16 +57,22 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
-    "Mean differences over groups of tasks, tasks and groups, a line each; none where there is one task."
-    from wmvla.evaluate.averages import paired_averages
+    "Mean differences over groups of tasks, tasks and groups, a line each; none that would be the whole difference again."
+    from wmvla.evaluate.averages import paired_averages, task_weights
     from wmvla.evaluate.contrasts import rows_of
+    from wmvla.evaluate.statistics import in_points
     from wmvla.sim.suites import group_of
 
     sides = [rows_of(records, arm) for arm in (first, second)]
-    groups = {r.task: group_of(r.task) for r in sides[0]}
+    groups, pairs = {r.task: group_of(r.task) for r in sides[0]}, Counter(r.task for r in sides[0])
     if len(groups) < 2: return []
-    rows = paired_averages(*sides, groups if len({*groups.values()}) > 1 else None)
-    return [f"{row.arm}, mean over {row.over} ({row.n} pairs, {row.trainings} trainings): {row.success}" for row in rows]
+    several = groups if len({*groups.values()}) > 1 else None
+    weights = {"tasks": task_weights([*pairs]), "groups": task_weights([*pairs], several)}
+    same = {over for over, w in weights.items() if all(math.isclose(pairs[t], w[t] * pairs.total()) for t in pairs)}
+    name = lambda over: f"{over}, each weighing the same" if over in weights else over
+    rows = [row for row in paired_averages(*sides, several) if row.over not in same]
+    return [f"{row.arm}, mean over {name(row.over)} ({row.n} pairs, {row.trainings} trainings): {in_points(row.success)}"
+            for row in rows]
 
 
 def paired_report(records: Sequence[EpisodeRecord], first: str, second: str, gates: Sequence[Any]) -> str:
@@ -102,7 +110,9 @@ def compare(args: argparse.Namespace) -> None:
 
     path = args.run if args.run.is_dir() else args.runs/str(args.run)
     if not args.arms:
-        if (path/"claim.md").is_file(): return print((path/"claim.md").read_text(encoding="utf-8"))
+        if (path/"claim.md").is_file():
+            print((path/"claim.md").read_text(encoding="utf-8"))
+            return print_made(path/"claim.md")
         run = open_run(path)
         raise UserError(f"Run {run.record.id} is {run.status} and has no verdict yet; continue it first, or name two arms.")
     if len(args.arms) == 1:
@@ -111,4 +121,5 @@ def compare(args: argparse.Namespace) -> None:
         raise UserError(f"{path} has no episodes.parquet; name the folder of a run or of `wmvla eval`.")
     head, verdict, evidence = judge(path, args.arms, args.preflight)
     written = write_card(verdict, evidence, args.out or path/"claims"/"-".join(args.arms[:2]))
-    print(head, claim_card(verdict, evidence), written, sep="\n\n")
+    print(head, claim_card(verdict, evidence), sep="\n\n")
+    print_made(written)

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from .dataset import find_split, key_flags, read_source, source_flags
-from .flags import add_flags, command, from_flags
+from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError, fingerprint, plain
 
 # %% ../../nbs/98d_commands.data.ipynb #cfb4c07b
@@ -39,14 +39,14 @@ def collect_command(args: argparse.Namespace) -> None:
     from wmvla.sim.features import CollectConfig
     from wmvla.sim.record import collect
 
-    print(collect(args.root, from_flags(CollectConfig, args)))
+    print_made(collect(args.root, from_flags(CollectConfig, args)))
 
 # %% ../../nbs/98d_commands.data.ipynb #25201488
 def replay_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla replay`."
     source_flags(parser)
     key_flags(parser)
-    parser.add_argument("--episodes", type=int, nargs="+", metavar="int", help="only these (default: all)")
+    list_flag(parser, "--episodes", kind=int, metavar="int", help="only these (default: all)")
     parser.add_argument("--count", type=int, help="only so many, spread evenly over the dataset (default: all)")
     parser.add_argument("--workers", type=int, default=2, help="simulating processes; no result depends on it (default: 2)")
 
@@ -192,6 +192,7 @@ def encode(args: argparse.Namespace) -> None:
     save_choice(config, encoder, store.root)
     print(encoder_card(encoder, next(stream_episode(table, 0, 1)).shape[1]))
     print(f"{store.n_frames} frames of {table.keys.image} at {store.root}")
+    print_made(store.root)
 
 # %% ../../nbs/98d_commands.data.ipynb #ed3bacbe
 def check_asked(folder: Path, asked: dict) -> None:

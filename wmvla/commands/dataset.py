@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .flags import command
+from .flags import command, print_made
 from ..core import UserError, plain
 
 # %% ../../nbs/98c_commands.dataset.ipynb #401483f9
@@ -105,4 +105,6 @@ def data_command(args: argparse.Namespace) -> None:
         print(json.dumps(plain({**plain(summary), **part}), indent=1))
         return
     print(summary.markdown(columns=args.keys))
-    if split: print(f"\n{path}: {split_table(split, table)}")
+    if split:
+        print(f"\n{path}: {split_table(split, table)}")
+        print_made(path)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .flags import command
+from .flags import command, list_flag, print_made
 from ..core import UserError, fingerprint, near
 from ..files import file_digest
 from ..folders import FolderKind, atomic_folder, json_marker
@@ -60,7 +60,7 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="policy folder to make")
     parser.add_argument("--replace", action="store_true", help="an older export there is set aside, under another name beside it")
     parser.add_argument("--dataset", default="", help="of the training (default: where the training's report says)")
-    parser.add_argument("--cameras", nargs="+", default=[], metavar="column", help="it sees (default: those of the training)")
+    list_flag(parser, "--cameras", default=[], metavar="column", help="it sees (default: those of the training)")
     parser.add_argument("--n_action_steps", type=int, default=0, help="executed of each chunk; 0: as `wmvla eval` (default: 0)")
     parser.add_argument("--memory", default="", metavar="source", help="given to an arm F (default: the trained one)")
 
@@ -82,8 +82,9 @@ def export_command(args: argparse.Namespace) -> None:
     policy = find_plugin().of_checkpoint(args.checkpoint, args.encoder, cameras, steps, memory=args.memory)
     save_folder(policy, args.out, made_from, args.replace)
     print(f"{report.arm} of seed {report.seed}: executes {steps} of {policy.config.chunk_size} actions, reads the last "
-          f"{policy.config.n_obs_steps} of {', '.join(cameras)}; {args.out}\nMUJOCO_GL=egl lerobot-eval "
+          f"{policy.config.n_obs_steps} of {', '.join(cameras)}\nMUJOCO_GL=egl lerobot-eval "
           f"--policy.path={args.out} --env.type={benchmark_by(cameras)} --env.task=<task> --eval.n_episodes=10")
+    print_made(args.out)
 
 # %% ../../nbs/98i_commands.export.ipynb #3b41b856
 EXPORT = FolderKind("an exported policy", json_marker("config.json", type="world_policy"),

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from .data import dataset_flag, open_dataset
-from .flags import add_flags, command, from_flags
+from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError
 
 # %% ../../nbs/98j_commands.interventions.ipynb #8348908e
 def question_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of both commands."
     dataset_flag(parser)
-    parser.add_argument("--checkpoint", type=Path, nargs="+", required=True, metavar="folder",
+    list_flag(parser, "--checkpoint", kind=Path, required=True, metavar="folder",
                         help="checkpoints/last of one arm, a training seed each")
-    parser.add_argument("--store", type=Path, nargs="+", required=True, help="latent store of the dataset, one for each camera")
+    list_flag(parser, "--store", kind=Path, required=True, help="latent store of the dataset, one for each camera")
     parser.add_argument("--token_store", type=Path, default=None, help="codes of that store, for B and C (default: none)")
     parser.add_argument("--samples", type=int, default=480, help="validation frames (default: 480)")
 
@@ -86,11 +86,11 @@ def intervene_flags(parser: argparse.ArgumentParser) -> None:
     from wmvla.evaluate.jobs import EvalConfig
 
     question_flags(parser)
-    parser.add_argument("--sources", nargs="+", default=[], metavar="source",
+    list_flag(parser, "--sources", default=[], metavar="source",
                         help="memories in place of the trained one: off, zero, shuffle, ... (default: all that are possible)")
     parser.add_argument("--closed_loop", action="store_true", help="in the simulator, too; needs --encoder and --tasks")
     parser.add_argument("--encoder", type=Path, default=None, help="of the checkpoints, for the simulator (default: none)")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="task", help="tasks or groups to play, as in `wmvla eval`")
+    list_flag(parser, "--tasks", default=[], metavar="task", help="tasks or groups to play, as in `wmvla eval`")
     parser.add_argument("--episodes", type=int, default=6, help="initial states a task, in the simulator (default: 6)")
     parser.add_argument("--out", type=Path, default=Path("interventions"),
                         help="folder of interventions.json, as `wmvla compare` reads it; rows stay (default: interventions)")
@@ -104,10 +104,12 @@ def chosen_sources(args: argparse.Namespace, question: Question) -> list[str]:
 
     texts = {question.data.table.instruction[e] for e in question.data.split.validation}
     possible = sources_for(question.config, len(texts))
+    if not possible:
+        raise UserError(f"Arm {question.config.arm} has no memory to spoil; name checkpoints of an arm that has one.")
     for source in args.sources:
         if check_source(source) not in (*possible, question.config.spec.acting):
             raise UserError(f"Arm {question.config.arm} cannot be given memory {source!r} here; "
-                            f"choose among {', '.join(possible) or 'none: it has no memory'}.")
+                            f"choose among {', '.join(possible)}.")
     return list(args.sources or possible)
 
 # %% ../../nbs/98j_commands.interventions.ipynb #394db898
@@ -151,11 +153,12 @@ def intervene(args: argparse.Namespace) -> None:
     for row in rows: print(ratio_line(row, bool(refused["offline"])))
     if rows: print(f"{rows[0].episodes} episodes, {len(question.plan.frames)} frames; \"hurts\" is a larger action error")
     if refused["offline"]: print(f"no verdict: {refused['offline'][0]}")
-    if not args.closed_loop: return
+    if not args.closed_loop: return print_made(args.out/"interventions.json")
     played = closed_loop_rows(args, question, sources)
     save_interventions(args.out, closed_loop=played)
     for row in played: print(closed_loop_line(row, bool(refused["success"])))
     if refused["success"]: print(f"no verdict: {refused['success'][0]}")
+    print_made(args.out/"interventions.json")
 
 # %% ../../nbs/98j_commands.interventions.ipynb #2045394b
 def offline_flags(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .comparison import gates_beside, lacking, paired_report
-from .flags import COMMANDS, from_flags
+from .flags import COMMANDS, from_flags, print_made
 from .policies import eval_flags, eval_jobs, play_jobs, success_report
 from .preflight import looked_at, world_gates
 from ..core import EpisodeRecord, UserError
@@ -138,11 +138,12 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     records = play_jobs(jobs, args)
     print(success_report(records))
     spoilt = [r for r in records if own_memory(r.arm) not in (None, r.memory)]
-    if spoilt: return print(memory_report(args.out, spoilt))
-    if len(played) == 1: return
-    gates = evaluation_preflight(args, played, records, baseline)
-    for arm in played:
-        if arm != baseline: print(paired_report(records, arm, baseline, gates))
+    if spoilt: print(memory_report(args.out, spoilt))
+    elif len(played) > 1:
+        gates = evaluation_preflight(args, played, records, baseline)
+        for arm in played:
+            if arm != baseline: print(paired_report(records, arm, baseline, gates))
+    print_made(args.out)
 
 
 def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:

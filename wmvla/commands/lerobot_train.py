@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .flags import print_made
 from ..core import UserError, plain
 from ..files import read_json, write_json
 from ..evaluate.agents import PROCESSORS
@@ -153,7 +154,7 @@ def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     write_json(path, {"trainings": [*earlier, plain(made)]})
     print(moved_table(made["moved"]), made["gates"][-1], sep="\n")
     for name, strengths in made["gate_strength"].items(): print(f"{name} is open by {max(strengths, key=abs):+.3g}")
-    print(path)
+    print_made(path)
     return path
 
 # %% ../../nbs/98l_commands.lerobot_train.ipynb #08a238c5

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset import key_flags, source_flags
-from .flags import command
+from .flags import command, list_flag, print_made
 from ..core import UserError
 
 # %% ../../nbs/98h_commands.preflight.ipynb #33b5600b
@@ -28,7 +28,7 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla preflight`."
     source_flags(parser)
     key_flags(parser)
-    parser.add_argument("--gates", nargs="+", default=[], metavar="name", help="these alone, as in gripper_sign (default: all)")
+    list_flag(parser, "--gates", default=[], metavar="name", help="these alone, as in gripper_sign (default: all)")
     parser.add_argument("--list", action="store_true", help="only list the names of the gates")
     parser.add_argument("--tasks", type=int, default=6, help="tasks to visit spread evenly; 0: all (default: 6)")
     parser.add_argument("--pixels", type=int, help="side of the rollout's pictures (default: the dataset's)")
@@ -36,7 +36,7 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", choices=["relative", "absolute"], help="of the rollout, LIBERO only (default: relative)")
     parser.add_argument("--encoder", type=Path, help="an encoder, or a store's encoder.json: check latents, too (default: none)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of latent stores (default: cache)")
-    parser.add_argument("--policy", type=Path, nargs="+", default=[], metavar="folder",
+    list_flag(parser, "--policy", kind=Path, default=[], metavar="folder",
                         help="policy folders, ours or LeRobot's: the first is asked, of the others the training (default: none)")
     parser.add_argument("--split", type=Path, default=None, help="of the trainings (default: <dataset>.split.json or split.json)")
     parser.add_argument("--baseline", type=Path, help="the LeRobot policy whose processors it must share (default: none)")
@@ -233,5 +233,6 @@ def preflight(args: argparse.Namespace) -> None:
     print("\n".join(map(str, results)))
     kept, passed = save_results(results, path, **about), sum(r.passed for r in results)
     more = f" ({sum(g.passed for g in kept.gates)} of all {len(kept.gates)})" if len(kept.gates) > len(results) else ""
-    print(f"{passed} of {len(results)} gates passed{more}; {path}")
+    print(f"{passed} of {len(results)} gates passed{more}")
+    print_made(path)
     if passed < len(results): raise SystemExit(1)

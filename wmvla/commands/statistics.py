@@ -18,7 +18,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .flags import add_flags, command, from_flags
+from .flags import add_flags, command, from_flags, list_flag
 from ..core import EpisodeRecord, UserError, near
 
 # %% ../../nbs/98g_commands.statistics.ipynb #dec7f838
@@ -103,7 +103,7 @@ def plan_flags(parser: argparse.ArgumentParser) -> None:
     from wmvla.evaluate.planning import PlanConfig
 
     parser.add_argument("episodes", nargs="?", type=Path, help="episodes.parquet of an evaluation, or its folder (default: none)")
-    parser.add_argument("--arms", nargs=2, metavar="arm", help="the arm that may be better, and the other (default: both)")
+    list_flag(parser, "--arms", metavar="arm", help="the arm that may be better, and the other (default: both)")
     add_flags(parser, PlanConfig)
     parser.set_defaults(**{name: None for name in MEASURED})
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .data import dataset_flag, open_dataset
-from .flags import add_flags, command, from_flags
+from .flags import add_flags, command, from_flags, print_made
 from ..core import UserError
 
 # %% ../../nbs/98f_commands.tokens.ipynb #eb7fb3c6
@@ -74,3 +74,4 @@ def tokens_command(args: argparse.Namespace) -> None:
     print(f"{tokens.meta.quantiser}, {tokens.n_codes} codes, {tokens.tokens} a frame: {what}")
     print(usage_table({part: usage_of(tokens, table, episodes) for part, episodes in parts.items() if episodes}))
     print(f"{tokens.n_frames} frames at {tokens.root}")
+    print_made(tokens.root)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from ..core import EpisodeRecord, UserError
 from .agents import saved_memory
-from .statistics import PairedResult, clustered_sign_test, pair_records, paired_difference, paired_trainings, triple_differences
+from .statistics import (
+    PairedResult, clustered_sign_test, in_points, pair_records, paired_difference, paired_trainings, telling, triple_differences)
 from ..fusion.memory import MEMORY_SOURCES
 from ..policies.trunk import ARMS
 
@@ -47,10 +48,9 @@ class Contrast:
 
     def __str__(self) -> str:
         r = self.result
-        points = " to ".join(f"{100 * x:+.0f}" for x in (r.low, r.high))
-        seeds = ", ".join(f"{100 * d:+.0f}" for d in self.by_seed)
+        seeds = ", ".join(telling(*(100 * d for d in self.by_seed), sign="+"))
         chance = f"p = {r.p_value:.2g}, by triple {self.clustered_p:.2g}"
-        return f"{self.first} - {self.second}: {100 * r.difference:+.0f} points [{points}], {chance}, by seed {seeds}"
+        return f"{self.first} - {self.second}: {in_points(r.interval)}, {chance}, by seed {seeds}"
 
 # %% ../../nbs/79d_evaluate.contrasts.ipynb #f55c2339
 def unclear_because(c: Contrast) -> str:

@@ -224,7 +224,7 @@ def check_losses(
 ) -> GateResult:
     "Every arm's action error lies below every trivial predictor's, in the same units."
     below = bool(error) and all(value < bar for value in error.values() for bar in baselines.values())  # nan is not below
-    listed = ", ".join(f"{k} {v:.3f}" for k, v in {**error, **baselines}.items())
+    listed = ", ".join(f"{k} {v:.3g}" for k, v in {**error, **baselines}.items())
     return gate("action error", below, listed, "Train longer, or find out what the policy does not see.")
 
 # %% ../../nbs/84_evaluate.gates.ipynb #caa30597
@@ -233,7 +233,7 @@ def check_prediction(
 ) -> GateResult:
     "Every predictor is nearer to the true future than the present is, and than the present plus the mean change."
     behind = [name for name, (own, *baselines) in cosine.items() if not own > max(baselines)]
-    told = "; ".join(f"{k} {own:.3f} (copy-last {copy:.3f}, mean-delta {mean:.3f})" for k, (own, copy, mean) in cosine.items())
+    told = "; ".join(f"{k} {own:.3g} (copy-last {copy:.3g}, mean-delta {mean:.3g})" for k, (own, copy, mean) in cosine.items())
     if not cosine: return cannot_tell("prediction", "no prediction met its future", "Give the split a validation part.")
     saw = told + (f"; behind a baseline: {', '.join(behind)}" if behind else "")
     return gate("prediction", not behind, saw, "Train Prophet longer, or look at what the encoder keeps.")

@@ -34,6 +34,7 @@ from wmvla.evaluate.statistics import (
     clustered_sign_test,
     pair_records,
     paired_difference,
+    paired_trainings,
     triple_differences,
 )
 from ..policies.trunk import PolicyConfig
@@ -140,6 +141,8 @@ class ClosedLoopRow:
     result: PairedResult
     relies: bool | None  # True: interval, both exact tests and every training say that the corruption costs success
     clustered_p: float = math.nan  # sign-flip test over triples, the training seeds of a triple summed
+    kept: int = -1  # successes with the trained memory; -1 in files of before they were kept
+    won: int = -1  # successes with `source`, of as many episodes
 
 
 def side_of(c: Contrast) -> bool | None:
@@ -162,13 +165,14 @@ def compare_closed_loop(
         spoiled = [r for r in corrupted if r.memory == source]
         wanted = {(r.train_seed, r.triple) for r in spoiled}
         partners = [r for r in reference if (r.train_seed, r.triple) in wanted]
-        result = paired_difference(*pair_records(partners, spoiled))
+        result = paired_trainings(partners, spoiled)
         seeds = sorted({r.train_seed for r in spoiled})
         parts = [[[r for r in side if r.train_seed == seed] for side in (partners, spoiled)] for seed in seeds]
         by_seed = [paired_difference(*pair_records(*part)).difference for part in parts]
         clustered = clustered_sign_test(triple_differences(partners, spoiled))
         told = side_of(Contrast(*arms, source, result, tuple(by_seed), clustered))
-        rows.append(ClosedLoopRow(*arms, source, result, told, clustered))
+        wins = (sum(r.success for r in side) for side in (partners, spoiled))
+        rows.append(ClosedLoopRow(*arms, source, result, told, clustered, *wins))
     return rows
 
 # %% ../../nbs/82_evaluate.interventions.ipynb #6bb9c6f2

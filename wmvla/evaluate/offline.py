@@ -186,11 +186,11 @@ def offline_markdown(
     "A table of errors: a row for each dimension and horizon step, a column for each predictor."
     rows, last = step_errors(found), max(e.mask.shape[1] for e in found.values())
     steps = steps or sorted({1, (last + 1) // 2, last})
-    value = {(r.predictor, r.dimension, r.step): f"{r.error:.4f}" for r in rows}
+    value = {(r.predictor, r.dimension, r.step): f"{r.error:.3g}" for r in rows}
     keys = sorted({(r.dimension, r.step) for r in rows if r.step in steps})
     lines = ["| dimension | step | " + " | ".join(found) + " |", "|---|---|" + "---|" * len(found)]
     lines += [f"| {d} | {h} | " + " | ".join(value.get((name, d, h), "") for name in found) + " |" for d, h in keys]
-    return "\n".join([*lines, "| all | all | " + " | ".join(f"{e.mean:.4f}" for e in found.values()) + " |"])
+    return "\n".join([*lines, "| all | all | " + " | ".join(f"{e.mean:.3g}" for e in found.values()) + " |"])
 
 # %% ../../nbs/81_evaluate.offline.ipynb #804df7e8
 @torch.no_grad()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from .contrasts import Contrast, unclear_because
 from .gates import GateResult
 from .interventions import ClosedLoopRow, RatioRow
+from .statistics import Interval, in_points
 
 # %% ../../nbs/84e_evaluate.standing.ipynb #bce3a54a
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -89,13 +90,13 @@ RATIO_WORDS = {True: "hurts", False: "improves", None: "cannot tell"}
 def ratio_line(row: RatioRow, refused: bool = False) -> str:
     "One intervention as a table row; no word where a gate that it depends on did not pass."
     word = "no verdict" if refused else RATIO_WORDS[row.relies]
-    return f"| {row.source} | {row.train_seed} | {row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}] | {word} |"
+    return f"| {row.source} | {row.train_seed} | {Interval(row.ratio, row.low, row.high)} | {word} |"
 
 
 def closed_loop_line(row: ClosedLoopRow, refused: bool = False) -> str:
     "What a corrupted memory costs in success, as a sentence for the reader; it decides nothing."
     r = row.result
-    points = " to ".join(f"{100 * x:+.0f}" for x in (r.low, r.high))
     word = {True: "it costs success", False: "it gains success", None: "cannot tell"}[row.relies]
-    seen = f"{100 * r.difference:+.0f} points [{points}], p = {r.p_value:.2g}"
+    won = f"{row.kept} of {r.n} - {row.won} of {r.n} succeed: " if row.kept >= 0 else ""
+    seen = f"{won}{in_points(r.interval)}, p = {r.p_value:.2g}"
     return f"closed loop, {row.arm} - {row.arm} with {row.source}: {seen}: {'no verdict' if refused else word}"

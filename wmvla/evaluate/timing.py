@@ -132,9 +132,10 @@ def gripper_timing(
 # %% ../../nbs/81a_evaluate.timing.ipynb #3ac6966c
 def timing_markdown(rows: Sequence[Timing]) -> str:
     "The table of `gripper_timing`."
-    figure = lambda x: "" if math.isnan(x) else f"{x:.2f}"
+    figure = lambda x, why="no event met": why if math.isnan(x) else f"{x:.3g}"
     heads = ["predictor", "balanced accuracy", "events met", "missed", "spurious", "late, median steps", "apart, mean steps"]
     counts = lambda r: (len(r.errors), r.missed, r.spurious)
-    cells = [[r.predictor, figure(r.balanced), *counts(r), figure(r.late), figure(r.apart)] for r in rows]
+    cells = [[r.predictor, figure(r.balanced, "never both open and closed"), *counts(r), figure(r.late), figure(r.apart)]
+             for r in rows]
     line = lambda row: "| " + " | ".join(map(str, row)) + " |"
     return "\n".join([line(heads), "|---" * len(heads) + "|", *map(line, cells)])

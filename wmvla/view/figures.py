@@ -26,7 +26,7 @@ from plotly.subplots import make_subplots
 
 from ..core import EpisodeRecord
 from ..evaluate.interventions import ClosedLoopRow, RatioRow
-from ..evaluate.statistics import Interval, PairedResult, success_table
+from ..evaluate.statistics import Interval, PairedResult, in_points, success_table
 from ..evaluate.verdict import contrast
 from ..world.diagnostics import HorizonRow
 
@@ -160,9 +160,8 @@ CONTRASTS = (("F", "A"), ("F", "F-history"), ("F", "F-present"), ("F-history", "
 
 
 def points_text(result: PairedResult) -> str:
-    "A paired difference in percentage points: `+5 [−9, +19]`."
-    difference, low, high = (f"{100*value:+.0f}".replace("-", "−") for value in (result.difference, result.low, result.high))
-    return f"{difference} [{low}, {high}] points"
+    "A paired difference in percentage points: `+5 points [−9 to +19]`."
+    return in_points(result.interval).replace("-", "−")
 
 
 def paired_differences(records: Sequence[EpisodeRecord], contrasts: Sequence[tuple[str, str]] = CONTRASTS) -> go.Figure:
@@ -276,8 +275,7 @@ def horizon(*tables: Sequence[HorizonRow]) -> go.Figure:
 # %% ../../nbs/90_view.figures.ipynb #19bc69e9
 def ratio_text(row: RatioRow) -> str:
     "A ratio with its interval: `1.10 [1.02, 1.20]`."
-    if row.low != row.low: return f"{row.ratio:.2f} (too few episodes)"  # nan
-    return f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"
+    return str(Interval(row.ratio, row.low, row.high))
 
 
 def ratios(rows: Sequence[RatioRow]) -> go.Figure:

@@ -88,12 +88,12 @@ def banner(
 # %% ../../nbs/91a_view.page.ipynb #9747bf69
 def number(
     value: float | int | None,
-    digits: int = 3,  # after the point
+    lacking: str = "–",  # what stands there where there is none: the reason, where it does not go without saying
 ) -> str:
-    "A number for a table: a real minus sign, a dash where there is none."
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return (f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}").replace("-", "−")
+    "A number for a table: three digits, so that what is small is seen, and a real minus sign."
+    if value is None or (isinstance(value, float) and math.isnan(value)): return lacking
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    return text.replace("-", "−")
 
 
 def table_html(

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ..evaluate.comparison import ErrorRow, PhaseSuccess, interval_text
+from ..evaluate.comparison import ErrorRow, PhaseSuccess
+from ..evaluate.statistics import in_points, interval_text
 from .figures import ForestRow, arm_styles, dress, forest
 
 # %% ../../nbs/90b_view.phases.ipynb #c1aa3aa9
@@ -22,7 +23,7 @@ def phase_errors(rows: Sequence[ErrorRow]) -> go.Figure:
     "Validation action error over A's, a line for each arm, horizon and training seed."
     styles = arm_styles(r.arm for r in rows)
     label = "{0.arm} K={0.future}, seed {0.train_seed}".format
-    lines = [ForestRow(label(r), r.ratio, styles[r.arm], interval_text(r.ratio)) for r in rows]
+    lines = [ForestRow(label(r), r.ratio, styles[r.arm], str(r.ratio)) for r in rows]
     figure = forest(lines, reference=1.0).update_xaxes(title="action error / arm A's")
     note = "the same validation frames; 95% interval clustered by episode; filled: excludes 1, open: cannot tell"
     return dress(figure, "Offline: action error beside the baseline", note, 128 + 34*len(rows))
@@ -33,9 +34,9 @@ def phase_successes(rows: Sequence[PhaseSuccess]) -> go.Figure:
     others = [r for r in rows if r.difference is not None]
     styles = arm_styles(r.name.split()[0] for r in others)
     style = lambda row: styles[row.name.split()[0]]
-    lines = [ForestRow(r.name, r.difference, style(r), f"{interval_text(r.difference, 0, 100.0)} points") for r in others]
+    lines = [ForestRow(r.name, r.difference, style(r), in_points(r.difference)) for r in others]
     figure = forest(lines, reference=0.0).update_xaxes(tickformat="+.0%", title="success − arm A's")
     base = next(r for r in rows if r.difference is None)
-    note = (f"the same episodes; A: {interval_text(base.success, 0, 100.0)} % of {base.episodes}; "
+    note = (f"the same episodes; A: {interval_text(base.success, 100.0)} % of {base.episodes}; "
             "95% interval of the paired difference")
     return dress(figure, "Closed loop: success beside the baseline", note, 128 + 40*len(others))

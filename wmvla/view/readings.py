@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core import EpisodeRecord
 from ..evaluate.interventions import RatioRow
+from ..evaluate.statistics import telling
 from ..evaluate.verdict import Contrast, contrast, unclear_because
 from .figures import History, arm_styles, points_text, ratio_text
 from ..world.diagnostics import HorizonRow
@@ -33,7 +34,8 @@ def by_seed(values: dict[int, str]) -> str:
 # %% ../../nbs/91b_view.readings.ipynb #b6603fe7
 def read_difference(c: Contrast) -> str:
     "What a paired difference decides, and what it rules out when it decides nothing."
-    low, high, seeds = 100*c.result.low, 100*c.result.high, ", ".join(f"{100*d:+.0f}" for d in c.by_seed).replace("-", "−")
+    seeds = ", ".join(telling(*(100*d for d in c.by_seed), sign="+")).replace("-", "−")
+    high, low = telling(100*c.result.high, -100*c.result.low)
     exact = f"exact p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
     start = f"On the same {c.result.n} episodes {c.first} − {c.second} is {points_text(c.result)} ({exact}). "
     if c.sign():
@@ -43,7 +45,7 @@ def read_difference(c: Contrast) -> str:
         undone = "chance could do it" if c.by_chance() else "another training could undo it"
         return start + f"The interval excludes zero, but {unclear_because(c)}, so {undone}."
     return (f"{start}The interval holds zero, so these episodes cannot tell the two apart. "
-            f"They do rule out that {c.first} is more than {high:.0f} points better or more than {-low:.0f} points worse.")
+            f"They do rule out that {c.first} is more than {high} points better or more than {low} points worse.")
 
 # %% ../../nbs/91b_view.readings.ipynb #2086bd44
 def read_success(records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F-history", "F-present")) -> list[str]:
@@ -60,7 +62,7 @@ def read_gates(histories: Sequence[History]) -> str:
     for arm in arm_styles(h.arm for h in histories):
         gated = {h.train_seed: h for h in histories if h.arm == arm and h.series("gate")[1]}
         last = {seed: (h.series("gate")[1][-1], h.series("gate_share")[1][-1]) for seed, h in gated.items()}
-        ends = {seed: f"{gate:+.2f} and share {share:.1%}".replace("-", "−") for seed, (gate, share) in last.items()}
+        ends = {seed: f"{gate:+.3g} and share {100*share:.3g} %".replace("-", "−") for seed, (gate, share) in last.items()}
         if ends: parts.append(f"{arm} ended at strength {by_seed(ends)}.")
     note = "The sign of a gate means nothing by itself: the layer before it can negate what passes. The share is what counts."
     return " ".join([*parts, note])
@@ -70,7 +72,7 @@ def read_entropy(records: Sequence[EpisodeRecord]) -> str:
     "Mean attention entropy of each arm in closed loop."
     means = {arm: float(np.nanmean([r.attention_entropy for r in records if r.arm == arm]))
              for arm in arm_styles(r.arm for r in records if np.isfinite(r.attention_entropy))}
-    listed = "; ".join(f"{arm} {value:.2f}" for arm, value in means.items())
+    listed = "; ".join(f"{arm} {value:.3g}" for arm, value in means.items())
     flat = [arm for arm, value in means.items() if value > 0.95]
     note = f" Above 0.95 ({', '.join(flat)}) the memory is read as a plain average: the order of its steps is hardly used."
     return f"Mean entropy in closed loop: {listed}." + (note if flat else "")
@@ -78,7 +80,7 @@ def read_entropy(records: Sequence[EpisodeRecord]) -> str:
 # %% ../../nbs/91b_view.readings.ipynb #d646e211
 def read_encoder(report: dict[str, Any]) -> str:
     "Whether the encoder collapsed."
-    loss = f"its loss went from {report['loss_first']:.3f} to {report['loss_last']:.3f}"
+    loss = f"its loss went from {report['loss_first']:.3g} to {report['loss_last']:.3g}"
     return (f"The encoder saw the pictures of the train episodes alone, for {report['steps']} steps; {loss}. "
             f"Its latents have an effective rank of {report['effective_rank']:.1f}; a collapsed encoder has 1.")
 
@@ -88,13 +90,14 @@ def read_horizon(tables: Sequence[Sequence[HorizonRow]]) -> str:
     tables = [table for table in tables if table]
     if not tables: return "No arm of this run has a Prophet."
     mean = lambda i, key: float(np.mean([getattr(table[i], key) for table in tables]))
-    line = lambda i: f"{mean(i, 'prophet'):.3f} (copy-last {mean(i, 'copy_last'):.3f}, mean-delta {mean(i, 'mean_delta'):.3f})"
+    names = ("prophet", "copy_last", "mean_delta")
+    line = lambda i: "{} (copy-last {}, mean-delta {})".format(*telling(*(mean(i, name) for name in names)))
     best = lambda i: max(mean(i, "copy_last"), mean(i, "mean_delta"))
     worse = [row.step for i, row in enumerate(tables[0]) if mean(i, "prophet") <= best(i)]
     end = "It is above both baselines at every step."
     if worse: end = f"At k = {', '.join(map(str, worse))} a baseline is as good: there it predicts nothing."
     delta, baseline = mean(-1, "prophet_delta"), mean(-1, "mean_delta_delta")
-    change = f"Of the change alone it gets {delta:.2f} at the last step, the mean change {baseline:.2f}."
+    change = f"Of the change alone it gets {delta:.3g} at the last step, the mean change {baseline:.3g}."
     return f"One step ahead Prophet's cosine is {line(0)}; {tables[0][-1].step} steps ahead {line(-1)}. {change} {end}"
 
 # %% ../../nbs/91b_view.readings.ipynb #a68bc47d

@@ -28,7 +28,7 @@ from ..core import EpisodeRecord, UserError
 from ..files import read_json
 from ..evaluate.gates import GateResult
 from ..evaluate.interventions import ClosedLoopRow, RatioRow
-from ..evaluate.statistics import PairedResult, success_table
+from ..evaluate.statistics import PairedResult, success_table, telling
 from ..evaluate.verdict import Contrast, Verdict, contrast, relies
 from ..runs import RunRecord, open_run, read_metrics
 from ..train.loop import TrainReport, read_report
@@ -105,7 +105,7 @@ def arms_table(records: Sequence[EpisodeRecord]) -> str:
         limits = f"{percent(s.low)} to {percent(s.high)}"
         counts = [swatch(style.colour, total.arm), f"{total.successes} of {total.n}", percent(s.estimate), limits]
         steps, latency = float(np.median(won)) if won else None, float(np.mean([r.latency_ms for r in own]))
-        rows.append([*counts, strip(s.estimate, s.low, s.high, style.colour), number(steps, 0), number(latency, 1)])
+        rows.append([*counts, strip(s.estimate, s.low, s.high, style.colour), number(steps, "no success"), number(latency)])
     heads = ["arm", "successes", "rate", "95% interval", "0 to 100%", "median steps to success", "ms a decision"]
     return table_html(heads, rows, numbers=(1, 2, 3, 5, 6))
 
@@ -129,7 +129,7 @@ class Rung:
 
 def contrast_rung(c: Contrast) -> Rung:
     "A paired comparison as a rung: True or False only where interval, both exact tests and all training seeds agree."
-    seeds = ", ".join(f"{100*d:+.0f}" for d in c.by_seed).replace("-", "−")
+    seeds = ", ".join(telling(*(100*d for d in c.by_seed), sign="+")).replace("-", "−")
     holds = {1: True, -1: False, 0: None}[c.sign()]
     seen = f"{points_text(c.result)}; p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
     return Rung(f"{c.first} beats {c.second}", seen, holds)
@@ -161,9 +161,9 @@ def training_table(trainings: Sequence[TrainReport]) -> str:
     "Losses, validation error beside both baselines, gate and time of each training."
     styles = arm_styles(t.arm for t in trainings)
     order = sorted(trainings, key=lambda t: (list(styles).index(t.arm), t.seed))
-    figures = lambda t: (t.errors.policy, t.errors.constant, t.errors.copy_last, t.loss_action, t.loss_world, t.gate)
-    last = lambda t: (number(t.gate_gradient, 4), t.nonfinite, f"{t.seconds:.0f} s")
-    rows = [[swatch(styles[t.arm].colour, t.arm), t.seed, *map(number, figures(t)), *last(t)] for t in order]
+    errors = lambda t: map(number, (t.errors.policy, t.errors.constant, t.errors.copy_last, t.loss_action))
+    own = lambda t: (number(t.loss_world, "predicts nothing"), number(t.gate, "no gate"), number(t.gate_gradient, "no gate"))
+    rows = [[swatch(styles[t.arm].colour, t.arm), t.seed, *errors(t), *own(t), t.nonfinite, f"{t.seconds:.0f} s"] for t in order]
     heads = ["arm", "seed", "action error", "constant", "copy-last", "action loss", "world loss", "tanh(g)"]
     heads += ["dL/dg at step 0", "non-finite", "time"]
     return table_html(heads, rows, numbers=range(1, 11))
@@ -217,7 +217,7 @@ def facts_line(found: Findings) -> str:
 
 def stages_table(run: RunRecord) -> str:
     "Seconds of each stage."
-    return table_html(["stage", "seconds"], [[name, number(float(s), 1)] for name, s in run.stages.items()], numbers=[1])
+    return table_html(["stage", "seconds"], [[name, number(float(s))] for name, s in run.stages.items()], numbers=[1])
 
 # %% ../../nbs/91c_view.report.ipynb #7e8f1859
 def rollout_videos(found: Findings) -> list[str]:
