@@ -55,7 +55,7 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=None,
                         help="folder of claim.md and claim.json (default: <run>/claims/<arm>-<baseline>)")
 
-
+# %% ../../nbs/98k_commands.comparison.ipynb #35e4d092
 def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "Mean differences over groups of tasks, tasks and groups, a line each; none that would be the whole difference again."
     from wmvla.evaluate.averages import paired_averages, task_weights
