@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wmvla.cli import main
+from wmvla.encoders.cache import read_meta, write_meta
 from wmvla.evaluate.records import read_parquet, without_latency
 from wmvla.files import read_json, write_json
 from wmvla.runs import open_run
@@ -197,8 +199,7 @@ def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     run = done[1]
     store = next((run / "cache").glob("*/*/*"))
     shutil.copytree(store, tmp_path / "store")
-    meta = read_json(tmp_path / "store" / "meta.json")
-    write_json(tmp_path / "store" / "meta.json", meta | {"revision": "f" * 40})
+    write_meta(tmp_path / "store", replace(read_meta(store), revision="f" * 40))
     made = ["--split", run / "split.json", "--store", tmp_path / "store"]
     said = refused(capsys, "train", run / "dataset", *made, "--out", tmp_path / "F")
     assert "ffffffffffff" in said and "wmvla encode" in said and not (tmp_path / "F").exists()
@@ -208,7 +209,7 @@ def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
     run = done[1]
     store = next((run / "cache").glob("*/*/*"))
     shutil.copytree(store, tmp_path / "store")
-    write_json(tmp_path / "store" / "meta.json", read_json(store / "meta.json") | {"fingerprint": "0" * 16})
+    write_meta(tmp_path / "store", replace(read_meta(store), fingerprint="0" * 16))
     made = ["--store", tmp_path / "store", "--checkpoint", run / "arms" / "F" / "s0" / "checkpoints" / "last"]
     said = refused(capsys, "intervene", run / "dataset", *made)
     assert store.name in said and "0" * 16 in said

@@ -13,8 +13,9 @@ import pytest
 
 from wmvla.data.episodes import read_episodes, stream_episode
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
+from wmvla.encoders.repair import repair_store
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.encoders.writer import build_store, repair_store, store_path
+from wmvla.encoders.writer import build_store, store_path
 from wmvla.files import read_json
 
 EPISODES = 9
@@ -125,9 +126,9 @@ def test_killed_and_resumed_makes_the_same_bytes(root):
 
 
 def test_a_damaged_shard_is_repaired_to_the_same_bytes(root):
-    store = encode(root, "damaged")
+    store, encoder = encode(root, "damaged"), open_encoder(EncoderConfig(encoder=str(root / "encoder")))
     shard = store.root / "shard-00004.npy"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    assert repair_store(store.root) == ["shard-00004.npy"]
+    assert repair_store(store.root, read_episodes(root / "walks"), encoder) == ["shard-00004.npy"]
     encode(root, "damaged")
     assert contents(root, "damaged") == contents(root, "alone")

@@ -33,6 +33,7 @@ from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
 from .encoders.cache import LatentStore, open_store
 from .encoders.small import fit_encoder, load_encoder, read_fitted
+from .encoders.stores import check_pictures
 from .encoders.writer import build_store, store_path
 from .evaluate.agents import read_card
 from .evaluate.card import write_card
@@ -110,7 +111,9 @@ def open_latents(demo: Demo) -> LatentStore:
     "The latents of this run's dataset by this run's encoder."
     at = demo.layout
     table = read_episodes(at.dataset)
-    return open_store(store_path(table, load_encoder(at.encoder), at.cache))
+    store = open_store(store_path(table, load_encoder(at.encoder), at.cache))
+    check_pictures(table, store)
+    return store
 
 
 def train_stage(demo: Demo) -> None:

@@ -23,6 +23,7 @@ from .core import UserError, progress
 from .data.episodes import EpisodeTable
 from .data.windows import WindowSpec, window_index
 from .encoders.cache import LatentStore, open_store
+from .encoders.stores import check_pictures
 from .evaluate.agents import Request, Seen
 from .evaluate.batching import Sample
 from .evaluate.company import ask, film_of
@@ -48,6 +49,7 @@ def foresight(
     "A `Spoil` that hands over what came next; `UserError` for latents of another recording."
     if store.meta.revision != table.content:
         raise UserError(f"{store.root} holds latents of another recording than {table.root}; encode that one.")
+    check_pictures(table, store)
     spec = WindowSpec(config.world_history, config.world_future, 1)
 
     def spoil(requests: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:

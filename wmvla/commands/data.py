@@ -176,7 +176,8 @@ def encode(args: argparse.Namespace) -> None:
     from wmvla.encoders.cache import verify_store
     from wmvla.encoders.catalogue import open_encoder
     from wmvla.encoders.choice import save_choice
-    from wmvla.encoders.writer import build_store, repair_store, store_path
+    from wmvla.encoders.repair import repair_store
+    from wmvla.encoders.writer import build_store, check_sources, store_path
 
     table = read_source(args)
     config, (devices, workers, threads) = choose_encoder(args, table), choose_devices(args.device, args.workers)
@@ -185,8 +186,11 @@ def encode(args: argparse.Namespace) -> None:
     if args.verify:
         damaged = verify_store(path)
         print(f"{len(damaged)} damaged or missing files at {path}" + "".join(f"\n{name}" for name in damaged))
+        try: check_sources(path, table)
+        except UserError as stale: damaged = [*damaged, print(stale)]
         raise SystemExit(1 if damaged else 0)
-    if args.repair: print(f"to be made again: {', '.join(repair_store(path)) or 'nothing'}")
+    if args.repair:
+        print(f"to be made again: {', '.join(repair_store(path, table, encoder, args.shard_episodes)) or 'nothing'}")
     load = partial(open_encoder, config)
     store = build_store(table, encoder, args.cache, args.shard_episodes, workers, load, devices, threads=threads)
     save_choice(config, encoder, store.root)

@@ -66,11 +66,14 @@ def open_store_of(args: argparse.Namespace, table: Any) -> Any:
     "The latents of the dataset by `--encoder`: those beside its file, else those in `--cache`."
     from wmvla.encoders.cache import open_store, read_meta
     from wmvla.encoders.choice import reopen_encoder
+    from wmvla.encoders.stores import check_pictures
     from wmvla.encoders.writer import store_path
 
     encoder, beside = reopen_encoder(args.encoder), Path(args.encoder).parent
     here = (beside/"meta.json").is_file() and read_meta(beside).revision == table.content
-    return open_store(beside if here else store_path(table, encoder, args.cache), encoder.fingerprint())
+    store = open_store(beside if here else store_path(table, encoder, args.cache), encoder.fingerprint())
+    check_pictures(table, store)
+    return store
 
 
 def open_world(args: argparse.Namespace, table: Any) -> list:

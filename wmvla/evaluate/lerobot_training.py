@@ -28,6 +28,7 @@ from ..data.source import read_info
 from ..encoders.base import effective_rank
 from ..encoders.cache import open_store
 from ..encoders.choice import reopen_encoder
+from ..encoders.stores import check_pictures
 from .agreement import check_keys
 from .gates import Gate, GateResult, choose_gates, gate
 from .inspection import subject_gates
@@ -68,8 +69,11 @@ def look_fit(
     "The gate `latent store`: whole, of the policy's encoder and of this dataset."
     fix = f"Encode the dataset (wmvla encode {dataset}) and name the folder with --policy.world_store."
     if not policy.world_store: return gate("latent store", False, "no latent store is named", fix)
-    try: meta = open_store(policy.world_store, policy.world_fingerprint or None).meta
+    try:
+        store = open_store(policy.world_store, policy.world_fingerprint or None)
+        check_pictures(table, store)
     except UserError as e: return gate("latent store", False, str(e).rstrip("."), fix)
+    meta = store.meta
     saw = f"{len(meta.length)} episodes with {sum(meta.length)} frames, revision {meta.revision[:12]}"
     own = f"{table.n_episodes} episodes with {table.n_frames} frames, revision {table.content[:12]}"
     same = meta.revision == table.content and meta.length == tuple(table.length.tolist())

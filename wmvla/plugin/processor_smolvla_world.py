@@ -40,8 +40,9 @@ from ..files import read_json
 from ..data.episodes import read_episodes
 from ..data.source import DatasetKeys, reason
 from ..data.windows import WindowIndex, WindowSpec, clamped
-from ..encoders.cache import LatentStore, read_meta, unfinished
+from ..encoders.cache import LatentStore, open_store, read_meta, unfinished
 from ..encoders.catalogue import EncoderConfig
+from ..encoders.stores import check_pictures
 from ..evaluate.agents import PROCESSORS
 from ..evaluate.lerobot_agent import open_processors
 from ..evaluate.processors import read_pipeline
@@ -152,7 +153,7 @@ class WorldMemoryStep(ProcessorStep):
     def latents(self) -> LatentStore:
         "The store, opened when it is first asked for; `UserError` for one that is not as it was."
         if problem := store_problem(self.store, self.fingerprint, self.revision): raise refused(problem, self.command)
-        return LatentStore(self.store)
+        return open_store(self.store)
 
     def __call__(self, transition: dict) -> dict: return add_world(self, transition)
     def get_config(self) -> dict[str, Any]: return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -237,10 +238,12 @@ def check_dataset(store: LatentStore, meta: Any, command: str) -> None:
     if not all(file.is_file() for file in files):
         return logging.warning("Only a part of %s was fetched, so the latents were compared with the lengths of its episodes "
                                "alone.", meta.repo_id)
-    revision = read_episodes(meta.root, DatasetKeys(image=own.camera)).content
+    table = read_episodes(meta.root, DatasetKeys(image=own.camera))
+    revision = table.content
     if revision != own.revision:
         raise refused(f"The latent store at {store.root} is of dataset revision {own.revision[:12]}, but {meta.repo_id} is "
                       f"{revision[:12]} now", command)
+    check_pictures(table, store)
 
 # %% ../../nbs/97_plugin.processor_smolvla_world.ipynb #68cc2109
 def make_smolvla_world_pre_post_processors(

@@ -32,7 +32,7 @@ from ..data.splits import Split, load_split
 from ..data.windows import WindowSpec, frames_of
 from ..encoders.cache import LatentStore, store_to
 from ..encoders.loader import WindowLoader, Windows
-from ..encoders.stores import open_stores
+from ..encoders.stores import check_pictures, open_stores
 from ..encoders.text import embed_text
 from ..policies.trunk import PolicyConfig, PolicyInput
 from ..policies.world_policy import WorldPolicy
@@ -82,6 +82,7 @@ def check_fit(config: PolicyConfig, table: EpisodeTable, store: LatentStore) -> 
     if (made := store.meta.revision) != table.content:
         raise UserError(f"The latents at {store.root} are of revision {made[:12]}, but {table.dataset} is {table.content[:12]}; "
                         "encode this dataset with `wmvla encode`.")
+    check_pictures(table, store)
 
 # %% ../../nbs/68_train.batches.ipynb #d3e0eb20
 def check_codes(config: PolicyConfig, tokens: TokenStore | None) -> None:
