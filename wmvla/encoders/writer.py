@@ -116,7 +116,7 @@ def same_plan(one: StoreMeta, other: StoreMeta) -> bool:
     fixed = dict(shard_episodes=1, done={}, description={}, pictures={})
     return replace(one, **fixed) == replace(other, **fixed)
 
-
+# %% ../../nbs/35a_encoders.writer.ipynb #84ca8dd4
 def start_meta(path: Path, table: EpisodeTable, encoder: Encoder, shard_episodes: int) -> StoreMeta:
     "The meta to go on from: of the store at `path` if it is of the same content, else a new one, written."
     fresh = fresh_meta(table, encoder, shard_episodes)
