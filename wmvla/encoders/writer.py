@@ -284,8 +284,7 @@ def build_store(
     "Encode every episode that is not yet stored; killed and called again, the store is what it would have been, byte for byte."
     path = store_path(table, encoder, cache_root)
     meta = start_meta(path, table, encoder, shard_episodes)
-    note_pictures(path, table)
-    check_sources(path, table)
+    for look in (note_pictures, check_sources): look(path, table)
     if not (todo := unfinished(path)): return open_store(path)
     if workers > 1 and load is None: raise UserError("build_store with several workers needs `load`, which opens the encoder.")
     with progress(desc="encode latents", total=sum(len(meta.shards[s]) for s in todo), unit="episode") as bar:
