@@ -1,11 +1,11 @@
 # `make demo` and `make test` do all their own set-up; `make` alone lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test format lock docs clean
+.PHONY: help setup demo test test-all format lock docs clean
 ARGS ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv from requirements.lock, check EGL and FFmpeg (every target does this first)
 	@tools/setup.sh
@@ -15,6 +15,9 @@ demo: setup ## the main job: record, train four arms, evaluate, report (ARGS="--
 
 test: setup ## ruff, clean and export checks, the notebooks' tests, pytest
 	@tools/test.sh $(ARGS)
+
+test-all: setup ## the slower suites besides `make test`: studies, trainings, runbooks, the installed wheels (half an hour)
+	@tools/test.sh --all $(ARGS)
 
 format: setup ## after editing notebooks: clean them, export wmvla/, remake README.md, let ruff repair the rest
 	@.venv/bin/nbdev_clean && .venv/bin/nbdev_export && .venv/bin/python tools/readme.py

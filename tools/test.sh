@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# All checks of the project, pytest last. Arguments name the stages to run; none means all of them but `slow` (ten minutes more).
+# The checks of the project, pytest last.
+#   tools/test.sh [STAGE...]        what runs before every push: all of these stages, or those named
+#   tools/test.sh --all [STAGE...]  the slower suites besides: whole studies and trainings, runbooks, installed wheels
 # Works in copies under a temporary folder, so the working tree stays as it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 export HF_HUB_OFFLINE=1 # nothing here may download weights or data
-stages="ruff clean export readme notebooks slow pytest"
+stages="ruff clean export readme notebooks pytest"
+target="make test"
+if [ "${1:-}" = --all ]; then
+    stages="heavy lessons slow" target="make test-all"
+    shift
+fi
 for name in "$@"; do
     [[ " $stages " == *" $name "* ]] || { echo "test.sh: there is no stage '$name'; there are: $stages" >&2; exit 2; }
 done
@@ -17,11 +24,11 @@ failed=()
 stage() {
     local name=$1 start=$SECONDS verdict=ok
     shift
-    [ -z "$wanted" ] || [[ " $wanted " == *" $name "* ]] || return 0
+    [[ " $wanted " == *" $name "* ]] || return 0
     printf '== %s\n' "$name"
     "$@" || { verdict=FAILED; failed+=("$name"); }
     # pytest's own closing line says how it went and stays the last one
-    [ "$name" = pytest ] || printf -- '-- %s: %s, %s s\n' "$name" "$verdict" $((SECONDS - start))
+    [ "$1" = pytest ] || printf -- '-- %s: %s, %s s\n' "$name" "$verdict" $((SECONDS - start))
 }
 
 # A copy of the notebooks and settings, without checkpoints, under $copies/NAME.
@@ -45,28 +52,28 @@ export_in_sync() {
 readme() { python tools/readme.py --check; }
 
 # one thread a notebook, because as many notebooks as cores run side by side
-heavy="benchmarks/calibration benchmarks/smolvla_world experiments/smolvla_arms"
-notebooks() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --skip_file_re '^[_.]|^(calibration|smolvla_world|smolvla_arms)[.]'; }
+lessons() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing "$@"; }
+long='^(calibration|smolvla_world|smolvla_arms)[.]' # whole studies and trainings, in their tiny sizes
+notebooks() { lessons --skip_file_re "^[_.]|$long"; }
+heavy() { lessons --file_re "$long"; }
 
-# what is too long for every push: whole studies and trainings in their tiny sizes, the comparison with LeRobot's own LIBERO, and a
-# round trip through a recording of it
-slow() {
-    local room
-    for room in $heavy; do OMP_NUM_THREADS=1 nbdev_test --path "nbs/$room.ipynb" || return 1; done
-    pytest -q -m slow || return 1
-    for room in 22_sim.libero 25_sim.replay; do OMP_NUM_THREADS=1 nbdev_test --flags slow --path "nbs/$room.ipynb" || return 1; done
+# lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
+slow_lessons() {
+    WMVLA_SLOW=1 lessons --file_re '^(22_sim[.]libero|25_sim[.]replay|34a_encoders[.]catalogue|69b_train[.]machine)[.]'
 }
 
-wanted=$*
+wanted=${*:-$stages}
 stage ruff ruff check .
 stage clean clean
 stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
-[[ " $wanted " != *" slow "* ]] || stage slow slow
 stage pytest pytest -n 2 --dist loadfile -m "not slow"
+stage heavy heavy
+stage lessons slow_lessons
+stage slow pytest -n 2 --dist loadfile -m slow
 
 if [ ${#failed[@]} -gt 0 ]; then
-    printf 'make test: failing stages: %s\n' "${failed[*]}" >&2
+    printf '%s: failing stages: %s\n' "$target" "${failed[*]}" >&2
     exit 1
 fi

@@ -25,16 +25,16 @@ from ..folders import FolderKind, atomic_folder, json_marker
 
 # %% ../../nbs/98i_commands.export.ipynb #0b2f1d2d
 def find_plugin(kind: str = "world_policy") -> Any:
-    "The policy class that LeRobot finds for a type; `UserError` where no installed plugin registers it."
+    "The policy class that LeRobot finds for a type; `UserError` where neither wmvla nor an installed plugin has it."
     from lerobot.configs import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class
-    from lerobot.utils.import_utils import register_third_party_plugins
+
+    from wmvla.evaluate.lerobot_agent import register_types
 
     logging.getLogger().setLevel(logging.WARNING)  # LeRobot would announce each plugin
-    register_third_party_plugins()
+    register_types()
     if kind not in PreTrainedConfig.get_known_choices():
-        raise UserError(f"LeRobot finds no policy type {kind!r}; install the plugin with "
-                        "`pip install ./lerobot_policy_world_modality`.")
+        raise UserError(f"LeRobot finds no policy type {kind!r}; correct it, or install its plugin.")
     return get_policy_class(kind)
 
 # %% ../../nbs/98i_commands.export.ipynb #798ba241

@@ -55,10 +55,11 @@ def read_training() -> Any:
     from draccus.utils import DraccusException
     from lerobot.configs import parser
     from lerobot.configs.train import TrainPipelineConfig
-    from lerobot.utils.import_utils import register_third_party_plugins
+
+    from wmvla.evaluate.lerobot_agent import register_types
 
     logging.getLogger().setLevel(logging.WARNING)  # LeRobot would announce each plugin
-    register_third_party_plugins()
+    register_types()
 
     read = lambda config: config
     read.__annotations__ = {"config": TrainPipelineConfig}  # from which LeRobot's parser knows what to read

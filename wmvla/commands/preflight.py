@@ -210,10 +210,10 @@ def choose_list(args: argparse.Namespace, subject: Any) -> list:
 # %% ../../nbs/98h_commands.preflight.ipynb #87d1257f
 def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:
     "What the results are about: a file holds those of one such thing."
-    from wmvla.core import fingerprint, plain
+    from wmvla.core import plain
     from wmvla.evaluate.jobs import folder_digest
 
-    policy = fingerprint([folder_digest(folder) for folder in args.policy]) if args.policy else None
+    policy = sorted({folder_digest(folder) for folder in args.policy}) or None
     encoder = folder_digest(args.encoder) if args.encoder and args.encoder.exists() else None
     about = {"dataset": str(args.dataset), "revision": subject.table.revision, "rollout": plain(subject.rollout)}
     return about | {"policy": policy, "encoder": encoder}
@@ -231,11 +231,14 @@ def preflight(args: argparse.Namespace) -> None:
     path = args.out or (args.evaluation/"preflight.json" if args.evaluation else preflight_path(args.dataset))
     about = looked_at(args, subject)
     if path.is_file() and (odd := load_results(path).conflict(about)):
-        raise UserError(f"{path} is about {odd}; name another file with --out, or delete it.")
+        raise UserError(f"{path} is about {odd}; name another file with --out.")
     results = run_gates(gates)
     print("\n".join(map(str, results)))
     kept, passed = save_results(results, path, **about), sum(r.passed for r in results)
-    more = f" ({sum(g.passed for g in kept.gates)} of all {len(kept.gates)})" if len(kept.gates) > len(results) else ""
+    names = {r.name for r in results if r.passed}
+    before = [g for g in kept.gates if g.name in names and not g.passed]
+    for g in before: print(f"kept, of more policies than these: {g}")
+    more = f" ({sum(g.passed for g in kept.gates)} of all {len(kept.gates)})" if before or len(kept.gates) > len(results) else ""
     print(f"{passed} of {len(results)} gates passed{more}")
     print_made(path)
-    if passed < len(results): raise SystemExit(1)
+    if before or passed < len(results): raise SystemExit(1)

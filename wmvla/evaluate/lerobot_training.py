@@ -31,7 +31,7 @@ from ..encoders.choice import reopen_encoder
 from ..encoders.stores import check_pictures
 from .agreement import check_keys
 from .gates import Gate, GateResult, choose_gates, gate
-from .inspection import subject_gates
+from .inspection import look_statistics, subject_gates
 from .preflight import encoder_gates
 from .processors import check_policy_statistics
 from .sightings import Subject
@@ -53,12 +53,13 @@ def data_gates(subject: Subject) -> list[Gate]:
     "The gates of a dataset that need no simulator."
     try: known = bool(subject.episodes)
     except UserError: known = False  # neither MetaWorld nor LIBERO
-    if known: return choose_gates(subject_gates(subject), ["instructions", "keys", "action range"])
+    if known: return choose_gates(subject_gates(subject), ["instructions", "keys", "action range", "statistics"])
     root, needed = subject.table.root, ("observation.state", "action", "task")
     tasks = len(task_texts(root)) if (root/"meta/tasks.parquet").is_file() else 0
     present = dict.fromkeys([*read_info(root)["features"], *["task"]*bool(tasks)], 0)
     return [Gate("instructions", lambda: look_texts(subject.table.instruction, tasks)),
-            Gate("keys", partial(check_keys, dict.fromkeys(needed, 0), present))]
+            Gate("keys", partial(check_keys, dict.fromkeys(needed, 0), present)),
+            Gate("statistics", partial(look_statistics, subject))]
 
 # %% ../../nbs/86a_evaluate.lerobot_training.ipynb #dd550217
 def look_fit(

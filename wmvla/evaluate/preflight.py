@@ -6,7 +6,7 @@
 __all__ = ['dataset_gates', 'cameras_apart', 'look_store', 'places', 'look_latents', 'encoder_gates', 'moved_groups',
            'look_moved', 'look_losses', 'look_prediction', 'training_gates', 'statistics_of', 'look_normalisers',
            'look_checkpoint', 'is_lerobot', 'look_execution', 'policy_gates', 'rollout_gates', 'preflight_path',
-           'Preflight', 'load_results', 'save_results']
+           'Preflight', 'load_results', 'merged', 'save_results']
 
 # %% ../../nbs/86_evaluate.preflight.ipynb #c54666f3
 """`evaluate.gates` and `evaluate.processors` hold pure checks; this room opens what they look at: latents, checkpoints, reports
@@ -252,13 +252,18 @@ def preflight_path(dataset: str | Path) -> Path:
 class Preflight:
     "Results of gates, and what they looked at."
 
-    about: dict[str, Any]  # dataset, revision, rollout, policy, encoder, ...; None where nothing of the kind was looked at
+    about: dict[str, Any]  # dataset, revision, rollout, policy (digests), ...; None where nothing of the kind was looked at
     gates: tuple[GateResult, ...]
 
     def conflict(self, about: dict[str, Any]) -> str:
-        "What these results say otherwise than `about`, in words; empty where they agree."
-        odd = [k for k, v in about.items() if v is not None and self.about.get(k) is not None and self.about[k] != plain(v)]
-        return f"{odd[0]} {self.about[odd[0]]}, not {plain(about[odd[0]])}" if odd else ""
+        "What these results say otherwise than `about`, in words; empty where they agree. Some of the same policies agree."
+        for name, value in about.items():
+            old, new = self.about.get(name), plain(value)
+            if None in (old, new) or old == new: continue
+            if name == "policy" and isinstance(old, list) and {*new} <= {*old}: continue
+            said = [", ".join(words) if isinstance(words, list) else words for words in (old, new)]
+            return f"{name} {said[0]}, not {said[1]}"
+        return ""
 
 # %% ../../nbs/86_evaluate.preflight.ipynb #8855ea81
 def load_results(path: Path) -> Preflight:
@@ -269,14 +274,22 @@ def load_results(path: Path) -> Preflight:
     return Preflight(about, tuple(GateResult(**row) for row in saved["gates"]))
 
 
+def merged(old: Preflight, new: Preflight) -> Preflight:
+    "Results of the same name are the new ones; those of fewer policies cannot clear what more of them did not pass."
+    fewer = len(new.about.get("policy") or ()) < len(old.about.get("policy") or ())
+    gates = {g.name: g for g in old.gates}
+    gates |= {g.name: g for g in new.gates if not (fewer and g.passed and g.name in gates)}
+    about = {k: v for k, v in new.about.items() if k not in old.about or not (v is None or fewer and k == "policy")}
+    return Preflight(old.about | about, tuple(gates.values()))
+
+
 def save_results(results: Sequence[GateResult], path: Path, **about: object) -> Preflight:
-    "Add results to the file at `path`, those of the same name replaced; `UserError` where it is about something else. Atomic."
+    "Add results to the file at `path`, see `merged`; `UserError` where it is about something else. Atomic."
     old = load_results(path) if path.is_file() else Preflight({}, ())
-    if odd := old.conflict(about):
-        raise UserError(f"{path} is about {odd}; name another file with --out, or delete it.")
-    gates = tuple(({g.name: g for g in old.gates} | {g.name: g for g in results}).values())
-    merged = Preflight(old.about | {k: plain(v) for k, v in about.items() if v is not None or k not in old.about}, gates)
+    if odd := old.conflict(about): raise UserError(f"{path} is about {odd}; name another file with --out.")
+    kept = merged(old, Preflight({k: plain(v) for k, v in about.items()}, tuple(results)))
+    gates = kept.gates
     words = {word: [r.name for r in gates if r.word == word] for word in ("FAIL", "cannot tell")}
-    write_json(path, {**merged.about, "passed": not any(words.values()), "failed": words["FAIL"],
+    write_json(path, {**kept.about, "passed": not any(words.values()), "failed": words["FAIL"],
                       "cannot_tell": words["cannot tell"], "gates": list(gates)})
-    return merged
+    return kept

@@ -20,7 +20,7 @@ from .statistics import Interval, in_points
 
 # %% ../../nbs/84e_evaluate.standing.ipynb #bce3a54a
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "dataset": ("instructions", "keys", "cameras", "action range"),
+    "dataset": ("instructions", "keys", "cameras", "action range", "statistics"),
     "simulator": ("rendering", "image orientation", "first frame", "gripper sign", "control mode", "initial states", "replay"),
     "latents": ("latent shards", "cached latents", "encoder spread"),
     "training": ("action error", "prediction", "trained parameters", "gate gradient", "finite numbers", "normalisation", "split"),
