@@ -15,8 +15,9 @@ from wmvla.data.normalise import Normaliser
 from wmvla.encoders.writer import build_store
 from wmvla.evaluate import sightings
 from wmvla.evaluate.agents import Chunk, DecisionRow, Look
+from wmvla.evaluate.agreement import measured
 from wmvla.evaluate.company import agent_gates
-from wmvla.evaluate.gates import run_gates
+from wmvla.evaluate.gates import choose_gates, run_gates
 from wmvla.evaluate.inspection import LOOKS, subject_gates
 from wmvla.evaluate.preflight import encoder_gates, policy_gates
 from wmvla.evaluate.sightings import Subject
@@ -61,12 +62,17 @@ def provenance(folder, **change):
 
 
 def rewrite(folder, column, change):
-    """Put `change(values)` in the place of a column of numbers."""
+    """Put `change(values)` in the place of a column of numbers, as if it was recorded so: the statistics follow."""
+    written = []
     for path in folder.glob("data/*/*.parquet"):
         table = pq.read_table(path)
         at, field = table.column_names.index(column), table.schema.field(column)
         values = change(np.stack(table[column].to_numpy()), np.stack(table["observation.state"].to_numpy())).astype(np.float32)
         pq.write_table(table.set_column(at, field, pa.array(values.tolist(), field.type)), path)
+        written.append(values)
+    stats = folder / "meta/stats.json"
+    exact = {name: numbers.tolist() for name, numbers in measured(np.concatenate(written)).items()}
+    write_json(stats, read_json(stats) | {column: exact})
 
 
 def write_texts(folder, texts):
@@ -170,6 +176,19 @@ def test_normalised_actions_in_the_dataset_are_seen(copy):
     rewrite(copy, "action", lambda action, _: (action - action.mean(0)) / action.std(0))
     seen = found_in(copy)
     assert {"action range", "replay"} <= seen <= {"action range", "replay", "gripper sign", "control mode"}
+
+
+STRAY = [("action", "std", 2.0), ("observation.state", "mean", 1.5), ("action", "max", None)]
+
+
+@pytest.mark.parametrize("column, name, change", STRAY)
+def test_statistics_of_other_data_are_seen_by_their_gate_alone(copy, column, name, change):
+    stats = read_json(copy / "meta/stats.json")
+    stats[column][name] = [change and x * change for x in stats[column][name]]
+    write_json(copy / "meta/stats.json", stats)
+    results = {r.name: r for r in run_gates(choose_gates(subject_gates(Subject(copy)), ["statistics", "keys", "action range"]))}
+    assert {n for n, r in results.items() if not r.passed} == {"statistics"}
+    assert f"{name} of {column}" in results["statistics"].saw and "recompute_stats" in results["statistics"].fix
 
 
 # 4. to 5. Actions that cannot be had again; episodes that share a policy's state

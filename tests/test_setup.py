@@ -164,3 +164,20 @@ def test_an_unknown_argument_is_refused(machine):
 def test_an_unknown_stage_is_refused():
     done = subprocess.run([ROOT / "tools/test.sh", "notebook"], capture_output=True, text=True)
     assert done.returncode == 2 and "there is no stage 'notebook'; there are: ruff clean" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("args, made", [((), ["test", "test-all"]), (("ruff", "clean"), ["test ARGS=ruff clean"])])
+def test_a_build_runs_both_suites_or_the_stages_named(machine, args, made):
+    run = machine.root / "checkout/.ci/run"
+    run.parent.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", run)
+    machine.program("make", 'echo "$*" >> $HOME/make.log')
+    env = {"PATH": str(machine.bin), "HOME": str(machine.root)}
+    done = subprocess.run([run, *args], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (machine.root / "make.log").read_text().splitlines() == made
+
+
+def test_the_slower_stages_are_named_apart():
+    done = subprocess.run([ROOT / "tools/test.sh", "--all", "notebooks"], capture_output=True, text=True)
+    assert done.returncode == 2 and "there is no stage 'notebooks'; there are: heavy lessons slow" in done.stderr

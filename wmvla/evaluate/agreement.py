@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'alike', 'check_instructions', 'check_keys', 'check_cameras', 'orientations', 'check_orientation',
-           'check_first_frame', 'check_rendering', 'check_actions', 'measured', 'stray', 'check_statistics',
-           'opening_of', 'following', 'gripper_effect', 'check_gripper', 'mode_of_data', 'check_control',
-           'check_starts', 'check_replay']
+           'check_first_frame', 'check_rendering', 'check_actions', 'measured', 'stray', 'told_numbers',
+           'check_statistics', 'opening_of', 'following', 'gripper_effect', 'check_gripper', 'mode_of_data',
+           'check_control', 'check_starts', 'check_replay']
 
 # %% ../../nbs/84a_evaluate.agreement.ipynb #3f978004
 """A policy is trained on a dataset and judged in a simulator. Each check here compares one convention that the two must share and
@@ -159,17 +159,25 @@ def stray(said: Float[np.ndarray, " d"], name: str, true: Mapping[str, Float[np.
     return np.nan_to_num(np.abs(said - true[name]) / allowed, nan=np.inf, posinf=np.inf)
 
 # %% ../../nbs/84a_evaluate.agreement.ipynb #59feb346
+def told_numbers(told: object, name: str) -> Float[np.ndarray, " d"]:
+    "The numbers of one statistic of a column; empty where there are none."
+    try:
+        return np.asarray(told[name], np.float64).reshape(-1)
+    except (TypeError, KeyError, ValueError, IndexError):
+        return np.empty(0)
+
+
 def check_statistics(
-    stored: Mapping[str, Mapping],  # `meta/stats.json`: column -> name -> numbers
+    stored: Mapping[str, object],  # `meta/stats.json`: column -> name -> numbers
     columns: Mapping[str, Float[np.ndarray, "t d"]],  # column -> all its values
 ) -> GateResult:
     "Mean, spread and limits of `meta/stats.json` are those of the data."
     fix = "Compute meta/stats.json from the data again: lerobot-edit-dataset --operation.type=recompute_stats."
     worst, saw = -1.0, "no column"
     for key, values in columns.items():
-        true, told = measured(values), stored.get(key) or {}
+        true = measured(values)
         for name, exact in true.items():
-            said = np.asarray(told.get(name, []), np.float64).reshape(-1)
+            said = told_numbers(stored.get(key), name)
             if said.shape != exact.shape:
                 return gate("statistics", False, f"{len(said)} numbers for {name} of {key}, the data have {len(exact)}", fix)
             off = stray(said, name, true)

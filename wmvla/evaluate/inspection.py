@@ -19,7 +19,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ..core import UserError, read_json
+from ..core import UserError
 from ..data.columns import task_texts
 from ..data.source import DatasetKeys, read_info
 from wmvla.evaluate.agreement import (
@@ -41,6 +41,7 @@ from wmvla.evaluate.agreement import (
 from .gates import Gate, GateResult, cannot_tell, first_failing
 from .processors import policy_cameras
 from .sightings import Sighting, Subject
+from ..files import read_dict
 from ..sim.replay import ReplayRow
 from ..sim.suites import EnvConfig, camera_keys, instruction_of
 
@@ -80,10 +81,9 @@ def look_actions(subject: Subject) -> GateResult:
 
 def look_statistics(subject: Subject) -> GateResult:
     "`check_statistics` of states and actions; `UserError` for a dataset that says nothing of itself."
-    table, file = subject.table, subject.table.root/"meta/stats.json"
-    if not file.is_file():
-        raise UserError(f"{file} is missing, and LeRobot's policies are normalised by it; restore it, or compute it again.")
-    return check_statistics(read_json(file), {table.keys.state: table.state, table.keys.action: table.action})
+    table, remedy = subject.table, "restore it, or compute it again: lerobot-edit-dataset --operation.type=recompute_stats"
+    stored = read_dict(table.root/"meta/stats.json", remedy=remedy)
+    return check_statistics(stored, {table.keys.state: table.state, table.keys.action: table.action})
 
 # %% ../../nbs/85a_evaluate.inspection.ipynb #09808e20
 LOSSY = 3.0  # of 255: what the video of a downloaded dataset may lose, on the average pixel
