@@ -127,12 +127,12 @@ def identity_of(config: CollectConfig) -> dict[str, Any]:
     "What the recorded content depends on: the simulator first, then the settings."
     row = {**asdict(config), "tasks": list(config.tasks), "limit": config.limit or 0, "render": settings_of(config).fingerprint}
     same = "workers", "commit_every", "wrap", "leave_out"  # the first of the episodes are the same whatever these say
-    return made_of(config.benchmark) | {k: v for k, v in row.items() if k not in same}
+    return made_of(config.benchmark, config.tasks) | {k: v for k, v in row.items() if k not in same}
 
 
 def provenance_of(config: CollectConfig) -> Provenance:
     "The record of a recording that has not begun."
-    versions = made_of(config.benchmark) | {name: version(name) for name in ("lerobot", "wmvla")}
+    versions = made_of(config.benchmark, config.tasks) | {name: version(name) for name in ("lerobot", "wmvla")}
     return Provenance(identity_of(config), settings_of(config).fingerprint, version("mujoco"), config.pixels, config.quality,
                       longest(config), benchmark=config.benchmark, versions=versions)
 

@@ -21,8 +21,7 @@ from jaxtyping import Float
 
 from ..core import UserError
 from .arm import OPEN, UP, Arm, Moves, joint_of, joint_value, outline
-from .libero import libero_task
-from .libero_files import libero_home
+from .libero_tasks import libero_task
 from wmvla.sim.skills import (
     ANGLES,
     grasps,
@@ -58,8 +57,7 @@ HINGED = ("microwave",)
 
 def goal_of(task: str) -> list[list[str]]:
     "The conditions of a task's goal, from its file."
-    about = libero_task(task)
-    text = (libero_home()/"bddl_files"/about.suite/f"{about.file}.bddl").read_text(encoding="utf-8")
+    text = libero_task(task).bddl.read_text(encoding="utf-8")
     conditions = re.findall(r"\((\w+)((?:\s+\w+)+)\s*\)", text[text.index("(:goal"):])
     return [[verb.lower(), *names.split()] for verb, names in conditions]
 

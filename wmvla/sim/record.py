@@ -53,7 +53,7 @@ from wmvla.sim.journal import (
 )
 from .libero_files import require_libero
 from .render import require_egl
-from .suites import EnvConfig, made_of, make_environment
+from .suites import EnvConfig, known_today, made_of, make_environment
 from .teachers import TeacherEpisode, teach
 
 # %% ../../nbs/24_sim.record.ipynb #be39c420
@@ -189,7 +189,8 @@ def abandon_session(session: Session) -> None:
 # %% ../../nbs/24_sim.record.ipynb #5caecc20
 def compare_identity(root: Path, there: Provenance, config: CollectConfig) -> None:
     "`UserError` naming the first difference when the folder holds another recording; what it did not note is not compared."
-    known, machine = {"mujoco": there.mujoco, **there.config}, made_of(config.benchmark)
+    known = known_today({"mujoco": there.mujoco, **there.config}, config.benchmark, config.tasks)
+    machine = made_of(config.benchmark, config.tasks)
     for key, value in identity_of(config).items():
         if known.get(key, value) == value: continue
         what = "this machine has" if key in machine else "asked for is"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'task_groups', 'expand_tasks', 'benchmark_of', 'group_of', 'instruction_of', 'step_limit', 'most_steps',
-           'camera_keys', 'made_of', 'EnvConfig', 'make_environment']
+           'camera_keys', 'suites_of', 'made_of', 'known_today', 'EnvConfig', 'make_environment']
 
 # %% ../../nbs/22a_sim.suites.ipynb #bc6e9335
 """Whoever collects, evaluates or checks asks here, and need not know which simulator a task belongs to. `EnvConfig` is
@@ -16,26 +16,30 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from ..core import UserError, near
-from . import libero, metaworld
+from . import metaworld
 from .environment import Environment
-from .libero import CONTROLS, LIBERO_CAMERAS, LIBERO_SUITES, LiberoEnvironment, libero_task, libero_tasks
+from .libero import CONTROLS, LIBERO_CAMERAS, LiberoEnvironment
 from .libero_files import libero_assets
+from .libero_objects import assets_digest, todays_digest
+from .libero_pro import PRO_SUITES, PRO_VERSION
+from .libero_tasks import ALL_SUITES, LIBERO_SUITES, libero_task, libero_tasks
 from .metaworld import DEFAULT_LIMIT, MAX_STEPS, MetaworldEnvironment, task_table
 from .render import RenderSettings
 
 # %% ../../nbs/22a_sim.suites.ipynb #62942c69
 def task_groups() -> dict[str, tuple[str, ...]]:
-    "Groups of tasks: MetaWorld's four difficulties and `mt50`, LIBERO's five suites and `libero` (the four of ten tasks)."
+    "Groups: MetaWorld's four difficulties and `mt50`, all suites, `libero` (LIBERO's four of ten tasks), `libero_pro` (160)."
     levels = {name: tuple(tasks) for name, tasks in task_table()["DIFFICULTY_TO_TASKS"].items()}
-    suites = {suite: libero_tasks(suite) for suite in LIBERO_SUITES}
-    everything = {"mt50": tuple(task_table()["TASK_DESCRIPTIONS"]), "libero": sum((suites[s] for s in LIBERO_SUITES[:4]), ())}
+    suites = {suite: libero_tasks(suite) for suite in ALL_SUITES}
+    everything = {"mt50": tuple(task_table()["TASK_DESCRIPTIONS"]), "libero": sum((suites[s] for s in LIBERO_SUITES[:4]), ()),
+                  "libero_pro": sum((suites[s] for s in PRO_SUITES), ())}
     return {**levels, **suites, **everything}
 
 # %% ../../nbs/22a_sim.suites.ipynb #8b7e29c1
 def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     "Task names for task names, groups and suites, each task once, in the order named. `UserError` with near names otherwise."
     groups = task_groups()
-    every = [*groups["mt50"], *groups["libero"], *groups["libero_90"]]
+    every = [*groups["mt50"], *groups["libero"], *groups["libero_90"], *groups["libero_pro"]]
     for name in names:
         if name not in groups and name not in every:
             where = libero_task if name.startswith("libero_") and "-" in name else None
@@ -83,10 +87,23 @@ def camera_keys(task: str) -> tuple[str, ...]:
 PACKAGES = {"metaworld": ("mujoco", "metaworld"), "libero": ("mujoco", "robosuite", "hf-libero")}
 
 
-def made_of(benchmark: str) -> dict[str, str]:
-    "What a benchmark's physics and pictures depend on: versions of its packages, and `assets`, a digest of LIBERO's objects."
+def suites_of(tasks: Sequence[str]) -> tuple[str, ...]:
+    "The suites of some LIBERO tasks, in LIBERO's order; LIBERO's own five for none."
+    return tuple(s for s in ALL_SUITES if s in {libero_task(task).suite for task in tasks}) or LIBERO_SUITES
+
+
+def made_of(benchmark: str, tasks: Sequence[str] = ()) -> dict[str, str]:
+    "What physics and pictures of a benchmark's tasks depend on: versions of packages; in LIBERO `assets`, a digest of objects."
     versions = {name: version(name) for name in PACKAGES[benchmark]}
-    return versions | ({"assets": libero.assets_digest(libero_assets())} if benchmark == "libero" else {})
+    if benchmark == "metaworld": return versions
+    changed = {"libero-pro": PRO_VERSION} if set(suites_of(tasks)) & set(PRO_SUITES) else {}
+    return versions | changed | {"assets": assets_digest(libero_assets(), suites_of(tasks))}
+
+
+def known_today(noted: dict, benchmark: str, tasks: Sequence[str]) -> dict:
+    "What was noted about a simulator, its digest of LIBERO's objects as today's where an earlier version counted other files, too."
+    if benchmark == "metaworld" or "assets" not in noted: return noted
+    return noted | {"assets": todays_digest(noted["assets"], suites_of(tasks))}
 
 # %% ../../nbs/22a_sim.suites.ipynb #3cb7c7c0
 @dataclass(frozen=True)
