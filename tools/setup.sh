@@ -115,6 +115,11 @@ check_for_real() {
     packages=$(.venv/bin/python tools/check_system.py) || stop "this machine still cannot render or decode video; the reason stands above."
 }
 
+# Sixteen suites more of LIBERO, whose package cannot be installed beside LIBERO's: only its data is fetched. Nothing else needs them.
+fetch_libero_pro() {
+    PATH="$PATH:$(dirname "$1")" .venv/bin/wmvla libero-pro >/dev/null || say "going on without LIBERO-PRO's suites"
+}
+
 FILES="requirements.lock setup.py settings.ini lerobot_policy_world_modality/pyproject.toml tools/setup.sh tools/check_system.py"
 
 # shellcheck disable=SC2086
@@ -145,6 +150,7 @@ main() {
     python=$(find_python) || python=$(fetch_python "$uv")
     make_environment "$uv" "$python"
     check_for_real
+    fetch_libero_pro "$uv"
     state >.venv/.ready
     say "ready ($(.venv/bin/python --version), $PWD/.venv)"
 }

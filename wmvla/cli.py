@@ -24,6 +24,7 @@ import wmvla.commands.data  # registers collect, encode
 import wmvla.commands.dataset  # registers data
 import wmvla.commands.export  # registers export
 import wmvla.commands.interventions  # registers intervene, offline
+import wmvla.commands.libero_pro  # registers libero-pro
 import wmvla.commands.policies  # registers train, eval
 import wmvla.commands.preflight  # registers preflight
 import wmvla.commands.statistics  # registers plan
@@ -92,8 +93,8 @@ def runs_command(args: argparse.Namespace) -> None:
 # %% ../nbs/99_cli.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = "demo collect replay data preflight encode tokens train eval export offline intervene run plan compare runs".split()
-    rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in order)
+    order = "demo collect replay data preflight encode tokens train eval export offline intervene run plan compare runs"
+    rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in (*order.split(), "libero-pro"))
     return f"usage: wmvla COMMAND [flags]\n\ncommands:\n{rows}\n\n`wmvla COMMAND --help` lists flags with units and defaults."
 
 

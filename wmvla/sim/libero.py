@@ -25,7 +25,7 @@ from jaxtyping import Float, Float32, UInt8
 from ..core import UserError
 from .environment import Step, clip_action
 from .libero_files import require_libero
-from .libero_objects import register_models
+from .libero_objects import check_objects, register_models
 from .libero_tasks import LiberoTask, libero_init_states, libero_task
 from .render import OffscreenRenderer, RenderSettings
 
@@ -42,10 +42,11 @@ def without_output() -> Iterator[None]:
 # %% ../../nbs/22_sim.libero.ipynb #14327c2d
 SENSED = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 
-
+# %% ../../nbs/22_sim.libero.ipynb #6cd1e002
 def make_libero(task: LiberoTask) -> Any:
     "LIBERO's ControlEnv without cameras. `UserError` where its assets are missing."
     require_libero()
+    check_objects(task.suite)
     with without_output():
         from libero.libero.envs.env_wrapper import ControlEnv
         register_models(task)
@@ -110,7 +111,7 @@ def reset_libero(simulator: Any, init_state: Float[np.ndarray, "s"], seed: int, 
     for _ in range(settle): observation = simulator.step(np.array([0., 0, 0, 0, 0, 0, -1]))[0]
     return observation
 
-
+# %% ../../nbs/22_sim.libero.ipynb #6cd1e004
 def libero_state(observation: dict[str, np.ndarray]) -> Float32[np.ndarray, "8"]:
     "Hand position (3), its rotation as axis times angle (3), two finger joints: the order of the published dataset."
     import torch  # whose arc cosine LeRobot takes; numpy's differs in the last digit

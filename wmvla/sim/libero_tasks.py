@@ -78,7 +78,7 @@ class LiberoTask:
     @property
     def instruction(self) -> str: return told_by(self)
 
-
+# %% ../../nbs/21c_sim.libero_tasks.ipynb #5ab1e7ab
 def libero_task(name: str) -> LiberoTask:
     "The task of this name. `UserError` with near names otherwise."
     suite, _, index = name.rpartition("-")

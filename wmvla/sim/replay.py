@@ -206,7 +206,8 @@ def replay(
     table = dataset if isinstance(dataset, EpisodeTable) else read_episodes(dataset)
     chosen = list(range(table.n_episodes) if episodes is None else episodes)
     jobs = replay_jobs(table, chosen)
-    known = open_log(log, {"revision": table.content, **made_of(recognise(table), [task for job in jobs for task in job.tasks])}) if log else {}
+    machine = made_of(recognise(table), [task for job in jobs for task in job.tasks])
+    known = open_log(log, {"revision": table.content, **machine}) if log else {}
     jobs = sorted((job for job in jobs if job.episode not in known), key=lambda job: job.tasks)  # a task's simulator is kept
     fresh = logged(map_jobs(replay_one, jobs, workers, "replay demonstrations"), log)
     known |= {row.episode: row for row in fresh}

@@ -101,7 +101,7 @@ def made_of(benchmark: str, tasks: Sequence[str] = ()) -> dict[str, str]:
 
 
 def known_today(noted: dict, benchmark: str, tasks: Sequence[str]) -> dict:
-    "What was noted about a simulator, its digest of LIBERO's objects as today's where an earlier version counted other files, too."
+    "What was noted about a simulator; its digest of LIBERO's objects is today's where an earlier version counted more files."
     if benchmark == "metaworld" or "assets" not in noted: return noted
     return noted | {"assets": todays_digest(noted["assets"], suites_of(tasks))}
 
