@@ -35,14 +35,17 @@ def check_instructions(
     dataset: Sequence[str],  # instruction of every episode
     rollout: Mapping[str, str],  # task name -> instruction the environment gives
     numbers: int = 0,  # tasks that the dataset tells apart by number; 0: it does not say
+    tasks: Sequence[str] = (),  # task of every episode, where the dataset says so
 ) -> GateResult:
-    "Instructions are present, not constant over several tasks, and the same strings in dataset and rollout."
+    "Instructions are present, not constant over several tasks, and the same strings in dataset and rollout, task by task."
     found, wanted = {text.strip() for text in dataset}, set(rollout.values())
     constant, alone = max(len(wanted), numbers) > 1 and len(found) < 2, sorted(found - wanted)
     saw = f"{len(found)} texts in the dataset, {len(wanted)} in the rollout, {len(found ^ wanted)} on one side only"
     if constant: saw += f", one text for {max(len(wanted), numbers)} tasks"
     if alone: saw += f", first {alone[0]!r}{alike(alone[0], [*wanted])}"
-    passed = bool(dataset) and "" not in found and not constant and found == wanted
+    odd = next(((t, s) for t, s in zip(tasks, dataset, strict=False) if s.strip() != rollout.get(t, s.strip())), None)
+    if odd: saw += f"; {odd[0]} is told {odd[1]!r} in the dataset and {rollout[odd[0]]!r} in the rollout"
+    passed = bool(dataset) and "" not in found and not constant and found == wanted and odd is None
     return gate("instructions", passed, saw, "Record the dataset with the environment's own instruction of each task.")
 
 # %% ../../nbs/84a_evaluate.agreement.ipynb #7810c260

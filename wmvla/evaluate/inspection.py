@@ -54,7 +54,8 @@ def look_instructions(subject: Subject) -> GateResult:
     "`check_instructions` of all episodes against the texts of all tasks that were recognised, and the dataset's own list."
     root, texts = subject.table.root, {task: instruction_of(task) for task in subject.episodes}
     numbers = len(task_texts(root)) if (root/"meta/tasks.parquet").is_file() else 0
-    return check_instructions(subject.table.instruction, texts, numbers)
+    told = [task for task, *_ in subject.provenance.episodes] if subject.provenance else []
+    return check_instructions(subject.table.instruction, texts, numbers, told)
 
 
 def look_keys(subject: Subject) -> GateResult:

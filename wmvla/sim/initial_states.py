@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Float32
 
 from ..core import UserError
 from .environment import kept
+from .libero_pro import is_whole, pro_folder
 from .metaworld import MAX_STEPS, MetaworldEnvironment, reset_metaworld, task_table
 from .suites import EnvConfig, expand_tasks, instruction_of, make_environment
 
@@ -34,6 +35,10 @@ def tasks_by_text(benchmark: str) -> dict[str, tuple[str, ...]]:
     "Instruction -> the tasks that it may mean, over all tasks of a benchmark."
     found: dict[str, tuple[str, ...]] = {}
     for task in expand_tasks(EVERYTHING[benchmark]): found[instruction_of(task)] = (*found.get(instruction_of(task), ()), task)
+    there = benchmark == "libero" and pro_folder().is_dir() and is_whole(pro_folder())
+    changed = {task: instruction_of(task) for task in (expand_tasks(["libero_pro"]) if there else ())}
+    for task in [t for t, text in changed.items() if text not in found]:  # a text that LIBERO has, too, means LIBERO's task
+        found[changed[task]] = tuple(t for t, text in changed.items() if text == changed[task])
     return found
 
 
