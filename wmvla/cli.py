@@ -14,7 +14,6 @@ Each command is one library function plus its configuration dataclass. Bad input
 
 # %% ../nbs/99_cli.ipynb #4df4dd9e
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,8 @@ import wmvla.commands.preflight  # registers preflight
 import wmvla.commands.statistics  # registers plan
 import wmvla.commands.tokens  # registers tokens
 from .commands.flags import COMMANDS, command, print_made
-from .core import UserError, near
+from .core import UserError, near, system_error, trouble
+from .ranges import Seed, Threads, number
 
 # %% ../nbs/99_cli.ipynb #788220aa
 def demo_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,8 @@ def demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="demo", help="demo (minutes) or tiny (every stage in seconds) (default: demo)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: named after the preset's fingerprint)")
-    parser.add_argument("--workers", type=int, default=2, help="processes; no result depends on it (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the encoder (default: 0)")
+    parser.add_argument("--workers", type=number(Threads), default=2, help="processes; no result depends on it (default: 2)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of the split and the encoder (default: 0)")
     parser.add_argument("--until", default="", help="stop after this stage (default: the last)")
 
 
@@ -117,10 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try: dispatch(argv)
     except UserError as e: sentence, code = str(e), 2
     except KeyboardInterrupt: sentence, code = "interrupted; finished work is kept, the same command continues it.", 130
-    except OSError as e:
-        if e.errno != errno.ENOSPC: raise
-        sentence = f"the disk is full ({e.filename or 'while writing'}); free some space, the same command continues."
-        code = 2
+    except OSError as e: sentence, code = trouble(e), 2
+    except Exception as e:  # safetensors and pyarrow wrap the system's errors in their own
+        if (wrapped := system_error(e)) is None: raise
+        sentence, code = trouble(wrapped), 2
     else: return 0
     return complain(sentence, code)  # not before: as long as the error is held, so are the progress bars of what it struck
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from .dataset import find_split, key_flags, read_source, source_flags
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError, fingerprint, plain
+from ..ranges import Count, Pixels, Seed, Threads, Whole, number
 
 # %% ../../nbs/98d_commands.data.ipynb #cfb4c07b
 def collect_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +48,9 @@ def replay_flags(parser: argparse.ArgumentParser) -> None:
     source_flags(parser)
     key_flags(parser)
     list_flag(parser, "--episodes", kind=int, metavar="int", help="only these (default: all)")
-    parser.add_argument("--count", type=int, help="only so many, spread evenly over the dataset (default: all)")
-    parser.add_argument("--workers", type=int, default=2, help="simulating processes; no result depends on it (default: 2)")
+    parser.add_argument("--count", type=number(Count), help="only so many, spread evenly over the dataset (default: all)")
+    parser.add_argument("--workers", type=number(Threads), default=2,
+                        help="simulating processes; no result depends on it (default: 2)")
 
 
 def choose_episodes(table, episodes: list[int] | None, count: int | None) -> list[int]:
@@ -110,8 +112,9 @@ def encoder_flags(parser: argparse.ArgumentParser) -> None:
                         help="small, an alias (dinov2, dinov3, vjepa2, cosmos, ...), a hub id or a folder (default: small)")
     parser.add_argument("--small", type=Path, default=Path("encoder"), metavar="folder",
                         help="of the small encoder; trained there when absent (default: encoder)")
-    parser.add_argument("--pixels", type=int, help="side of the encoder's input (default: its own, of the small one 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of the small encoder's training (default: 0)")
+    parser.add_argument("--pixels", type=number(Pixels),
+                        help="side of the encoder's input (default: its own, of the small one 64)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of the small encoder's training (default: 0)")
     add_flags(parser, EncoderConfig, skip=["encoder", "pixels"])
     add_flags(parser, SmallEncoderConfig, skip=["pixels"])
     parser.set_defaults(**{f.name: None for f in fields(SmallEncoderConfig)})  # what was not asked for may be as it was trained
@@ -129,9 +132,10 @@ def encode_flags(parser: argparse.ArgumentParser) -> None:
     split_flag(parser)
     encoder_flags(parser)
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of latent stores (default: cache)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core, or one a GPU)")
+    parser.add_argument("--workers", type=number(Threads), help="processes (default: one a core, or one a GPU)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where encoders run (default: auto)")
-    parser.add_argument("--shard_episodes", type=int, default=8, help="episodes a file; a kill costs one file (default: 8)")
+    parser.add_argument("--shard_episodes", type=number(Count), default=8,
+                        help="episodes a file; a kill costs one file (default: 8)")
     parser.add_argument("--verify", action="store_true", help="only compare a store with its checksums; exit 1 where it differs")
     parser.add_argument("--repair", action="store_true", help="make damaged files again, then go on")
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from .flags import command, print_made
 from ..core import UserError, plain
+from ..ranges import Probability, Seed, number
 
 # %% ../../nbs/98c_commands.dataset.ipynb #401483f9
 def source_flags(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +60,9 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", action="store_true", help="also list all columns with type, shape and use")
     parser.add_argument("--split", nargs="?", type=Path, const=Path(), default=None, metavar="file",
                         help="also print the split, made where it is absent (default file: <dataset>.split.json)")
-    parser.add_argument("--validation_fraction", type=float, help="of each task's episodes, for a new split (default: 0.15)")
-    parser.add_argument("--seed", type=int, help="of a new split (default: 0)")
+    parser.add_argument("--validation_fraction", type=number(Probability),
+                        help="of each task's episodes, for a new split (default: 0.15)")
+    parser.add_argument("--seed", type=number(Seed), help="of a new split (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON in the place of tables")
 
 # %% ../../nbs/98c_commands.dataset.ipynb #5392e1c9

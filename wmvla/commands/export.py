@@ -20,6 +20,7 @@ from typing import Any
 
 from .flags import command, list_flag, print_made
 from ..core import UserError, fingerprint, near
+from ..ranges import Whole, number
 from ..files import file_digest
 from ..folders import FolderKind, atomic_folder, json_marker
 
@@ -61,7 +62,8 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="an older export there is set aside, under another name beside it")
     parser.add_argument("--dataset", default="", help="of the training (default: where the training's report says)")
     list_flag(parser, "--cameras", default=[], metavar="column", help="it sees (default: those of the training)")
-    parser.add_argument("--n_action_steps", type=int, default=0, help="executed of each chunk; 0: as `wmvla eval` (default: 0)")
+    parser.add_argument("--n_action_steps", type=number(Whole), default=0,
+                        help="executed of each chunk; 0: as `wmvla eval` (default: 0)")
     parser.add_argument("--memory", default="", metavar="source", help="given to an arm F (default: the trained one)")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from .data import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError
+from ..ranges import Count, Whole, number
 
 # %% ../../nbs/98j_commands.interventions.ipynb #8348908e
 def question_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def question_flags(parser: argparse.ArgumentParser) -> None:
                         help="checkpoints/last of one arm, a training seed each")
     list_flag(parser, "--store", kind=Path, required=True, help="latent store of the dataset, one for each camera")
     parser.add_argument("--token_store", type=Path, default=None, help="codes of that store, for B and C (default: none)")
-    parser.add_argument("--samples", type=int, default=480, help="validation frames (default: 480)")
+    parser.add_argument("--samples", type=number(Count), default=480, help="validation frames (default: 480)")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def intervene_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--closed_loop", action="store_true", help="in the simulator, too; needs --encoder and --tasks")
     parser.add_argument("--encoder", type=Path, default=None, help="of the checkpoints, for the simulator (default: none)")
     list_flag(parser, "--tasks", default=[], metavar="task", help="tasks or groups to play, as in `wmvla eval`")
-    parser.add_argument("--episodes", type=int, default=6, help="initial states a task, in the simulator (default: 6)")
+    parser.add_argument("--episodes", type=number(Count), default=6, help="initial states a task, in the simulator (default: 6)")
     parser.add_argument("--out", type=Path, default=Path("interventions"),
                         help="folder of interventions.json, as `wmvla compare` reads it; rows stay (default: interventions)")
     add_flags(parser, EvalConfig, skip=["folder"])
@@ -164,7 +165,7 @@ def intervene(args: argparse.Namespace) -> None:
 def offline_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla offline`."
     question_flags(parser)
-    parser.add_argument("--n_action_steps", type=int, default=0,
+    parser.add_argument("--n_action_steps", type=number(Whole), default=0,
                         help="actions executed of a chunk; 0: as in `wmvla eval` (default: 0)")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from .data import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import EpisodeRecord, UserError
+from ..ranges import Count, Seed, Whole, number
 
 # %% ../../nbs/98e_commands.policies.ipynb #c0740750
 def train_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +37,9 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token_store", type=Path, default=None, help="codes of that store (`wmvla tokens`); arms B, C")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, metrics.jsonl and checkpoints")
     parser.add_argument("--replace", action="store_true", help="another training in --out is set aside beside it")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: 0)")
-    parser.add_argument("--prophet_width", type=int, default=None, help="width of Prophet (default: --width, at most 128)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of weights, batches and noise (default: 0)")
+    parser.add_argument("--prophet_width", type=number(Count), default=None,
+                        help="width of Prophet (default: --width, at most 128)")
     add_flags(parser, PolicyConfig, skip=DERIVED)
     add_flags(parser, TrainConfig)
 
@@ -92,12 +94,14 @@ def eval_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", type=Path, default=None, help="of our checkpoints: its folder, or encoder.json of the store")
     list_flag(parser, "--tasks", "--env.task", required=True, metavar="task",
                         help="push-v3, libero_goal-3, ... or groups: easy, medium, hard, very_hard, mt50, libero_spatial, ...")
-    parser.add_argument("--episodes", "--eval.n_episodes", type=int, default=10, help="initial states a task (default: 10)")
-    parser.add_argument("--first_seed", type=int, default=None, help="first initial state (default: MetaWorld 900000, LIBERO 0)")
-    parser.add_argument("--noise_seed", type=int, default=0, help="names the noise of all episodes (default: 0)")
+    parser.add_argument("--episodes", "--eval.n_episodes", type=number(Count), default=10,
+                        help="initial states a task (default: 10)")
+    parser.add_argument("--first_seed", type=number(Seed), default=None,
+                        help="first initial state (default: MetaWorld 900000, LIBERO 0)")
+    parser.add_argument("--noise_seed", type=number(Seed), default=0, help="names the noise of all episodes (default: 0)")
     parser.add_argument("--memory_mode", default=None, metavar="source",
                         help="memory given to our arms F, or a smolvla_world: zero, random, off, ... (default: the trained one)")
-    parser.add_argument("--videos", type=int, default=0, help="episodes a task that are filmed (default: 0)")
+    parser.add_argument("--videos", type=number(Whole), default=0, help="episodes a task that are filmed (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder of episodes.parquet; rows stay (default: eval)")
     add_flags(parser, EvalConfig, skip=["folder"])
 

@@ -22,6 +22,7 @@ from typing import Any
 from .dataset import key_flags, source_flags
 from .flags import command, list_flag, print_made
 from ..core import UserError
+from ..ranges import Count, Pixels, Whole, number
 
 # %% ../../nbs/98h_commands.preflight.ipynb #33b5600b
 def preflight_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +31,8 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
     key_flags(parser)
     list_flag(parser, "--gates", default=[], metavar="name", help="these alone, as in gripper_sign (default: all)")
     parser.add_argument("--list", action="store_true", help="only list the names of the gates")
-    parser.add_argument("--tasks", type=int, default=6, help="tasks to visit spread evenly; 0: all (default: 6)")
-    parser.add_argument("--pixels", type=int, help="side of the rollout's pictures (default: the dataset's)")
+    parser.add_argument("--tasks", type=number(Whole), default=6, help="tasks to visit spread evenly; 0: all (default: 6)")
+    parser.add_argument("--pixels", type=number(Pixels), help="side of the rollout's pictures (default: the dataset's)")
     parser.add_argument("--quality", choices=["fast", "full"], help="render quality of the rollout (default: the dataset's)")
     parser.add_argument("--control", choices=["relative", "absolute"], help="of the rollout, LIBERO only (default: relative)")
     parser.add_argument("--encoder", type=Path, help="an encoder, or a store's encoder.json: check latents, too (default: none)")
@@ -40,7 +41,7 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
                         help="policy folders, ours or LeRobot's: the first is asked, of the others the training (default: none)")
     parser.add_argument("--split", type=Path, default=None, help="of the trainings (default: <dataset>.split.json or split.json)")
     parser.add_argument("--baseline", type=Path, help="the LeRobot policy whose processors it must share (default: none)")
-    parser.add_argument("--n_action_steps", type=int, help="actions between two looks (default: the policy's)")
+    parser.add_argument("--n_action_steps", type=number(Count), help="actions between two looks (default: the policy's)")
     parser.add_argument("--evaluation", type=Path, help="folder of the baseline's `wmvla eval`: it must succeed at all")
     parser.add_argument("--out", type=Path,
                         help="file of all results (default: <evaluation>/preflight.json, else <dataset>.preflight.json)")

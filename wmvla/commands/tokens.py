@@ -20,6 +20,7 @@ from typing import Any
 from .data import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags, print_made
 from ..core import UserError
+from ..ranges import Seed, number
 
 # %% ../../nbs/98f_commands.tokens.ipynb #eb7fb3c6
 def usage_table(
@@ -42,7 +43,7 @@ def tokens_flags(parser: argparse.ArgumentParser) -> None:
 
     dataset_flag(parser)
     parser.add_argument("--store", type=Path, required=True, help="folder of a latent store, as `wmvla encode` prints it")
-    parser.add_argument("--seed", type=int, default=0, help="of k-means (default: 0)")
+    parser.add_argument("--seed", type=number(Seed), default=0, help="of k-means (default: 0)")
     parser.add_argument("--verify", action="store_true", help="only compare the codes with their checksum; exit 1 if they differ")
     add_flags(parser, TokensConfig)
 

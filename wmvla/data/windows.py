@@ -20,20 +20,19 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..core import UserError
+from ..ranges import Count, check_ranges
 from .episodes import EpisodeTable
 
 # %% ../../nbs/12_data.windows.ipynb #326d33db
 @dataclass(frozen=True)
 class WindowSpec:
     "How far a window reaches, in frames."
-    history: int = 4  # T, the present included: enough to see velocity and acceleration
-    future: int = 8   # K steps to predict: a tenth of a second at 80 frames a second
-    horizon: int = 8  # H actions predicted at once
+    history: Count = 4  # T, the present included: enough to see velocity and acceleration
+    future: Count = 8   # K steps to predict: a tenth of a second at 80 frames a second
+    horizon: Count = 8  # H actions predicted at once
 
     def __post_init__(self):
-        for name in ("history", "future", "horizon"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; a window needs at least 1 frame of it.")
+        check_ranges(self)
 
 # %% ../../nbs/12_data.windows.ipynb #364c41b6
 @dataclass(frozen=True)

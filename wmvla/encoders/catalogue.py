@@ -25,6 +25,7 @@ from PIL import Image
 from torch import nn
 
 from ..core import UserError, near, plain
+from ..ranges import Count, Whole, check_ranges
 from ..files import read_json
 from .base import ClipBuffer, Encoder, card_rows, check_causal, probe_video, relative_change
 from .frozen import DTYPES, load_failure
@@ -54,10 +55,10 @@ class EncoderConfig:
     "Which encoder, and how its tokens are made."
     encoder: str = "dinov2"  # an alias, a hub id, or a folder (a trained small encoder, a checkpoint, a tokenizer)
     pooling: str = ""  # cls, mean, grid or patch; "": grid, or the encoder's own tokens where it has nothing to pool
-    grid: int = 4  # side of the pooled map: 16 tokens keep coarse places, one token keeps none
-    frames: int = 1  # of a clip, the last one is the present; more than one for video encoders
-    stride: int = 1  # frames of the dataset from one frame of the clip to the next
-    pixels: int = 0  # side of the model's input; 0: the checkpoint's own (256 for tokenizers)
+    grid: Count = 4  # side of the pooled map: 16 tokens keep coarse places, one token keeps none
+    frames: Count = 1  # of a clip, the last one is the present; more than one for video encoders
+    stride: Count = 1  # frames of the dataset from one frame of the clip to the next
+    pixels: Whole = 0  # side of the model's input; 0: the checkpoint's own (256 for tokenizers)
     crop: bool = False  # the checkpoint's own crop instead of the whole frame
     dtype: str = "float32"  # bfloat16 halves time and memory on a GPU and costs about three digits
 
@@ -66,8 +67,7 @@ class EncoderConfig:
             if (value := getattr(self, name)) not in options:
                 known = ", ".join(filter(None, options))
                 raise UserError(f"Unknown {name} '{value}'; choose one of {known}.{near(value, options)}")
-        if min(self.grid, self.frames, self.stride) < 1 or self.pixels < 0:
-            raise UserError("EncoderConfig grid, frames and stride must be at least 1 and pixels at least 0.")
+        check_ranges(self)
         if self.stride > 1 and self.frames == 1:
             raise UserError("stride needs more than one frame; raise frames or leave stride at 1.")
         if self.grid != 4 and self.pooling not in ("", "grid"):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..core import UserError, fingerprint, generator, plain, progress, seed_from, torch_threads
 from ..data.episodes import EpisodeTable, stream_episode
 from ..data.splits import Split
+from ..ranges import Count, NonNegative, Pixels, Positive, check_ranges
 from ..files import read_json, write_json
 from ..folders import FolderKind, atomic_folder, json_marker
 from .base import Pictures, effective_rank, image_batch, module_fingerprint, resized
@@ -37,20 +38,19 @@ from .base import Pictures, effective_rank, image_batch, module_fingerprint, res
 @dataclass(frozen=True)
 class SmallEncoderConfig:
     "Sizes and training of a `SmallEncoder`."
-    pixels: int = 64  # side of an image; a multiple of 8 * side
-    side: int = 4  # side * side tokens: a coarse map of the table, not one global vector
-    width: int = 64  # of a token; 16 * 64 = 1024 numbers a frame
-    steps: int = 700  # more gains little on a few thousand frames
-    batch: int = 64
-    lr: float = 2e-3  # the peak of a one-cycle schedule
-    foreground: float = 20.0  # extra weight of a pixel that differs wholly from the mean image
+    pixels: Pixels = 64  # side of an image; a multiple of 8 * side
+    side: Count = 4  # side * side tokens: a coarse map of the table, not one global vector
+    width: Count = 64  # of a token; 16 * 64 = 1024 numbers a frame
+    steps: Count = 700  # more gains little on a few thousand frames
+    batch: Count = 64
+    lr: Positive = 2e-3  # the peak of a one-cycle schedule
+    foreground: NonNegative = 20.0  # extra weight of a pixel that differs wholly from the mean image
 
     def __post_init__(self):
+        check_ranges(self)
         if self.pixels < 8 * self.side or self.pixels % (8 * self.side):
             raise UserError(f"SmallEncoderConfig.pixels {self.pixels} must be a multiple of 8 * side = {8 * self.side}; "
                             f"choose {max(1, round(self.pixels / (8 * self.side))) * 8 * self.side}.")
-        if min(self.steps, self.batch, self.width) < 1:
-            raise UserError("SmallEncoderConfig steps, batch and width must be at least 1.")
 
     @property
     def patch(self) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from ..core import EpisodeRecord, Triple, UserError, fingerprint
+from ..ranges import Count, Range, Threads, Whole, check_number, check_ranges
 from ..files import file_digest
 from .agents import OURS, PolicyCard, action_steps
 from .frame_memory import check_memory
@@ -30,24 +31,22 @@ from ..sim.suites import EnvConfig, benchmark_of, step_limit
 class EvalConfig:
     "Settings shared by all episodes of an evaluation."
 
-    pixels: int = 0  # side of the pictures; 0: the policy's own, 64 for ours. Must equal the dataset's
+    pixels: Whole = 0  # side of the pictures; 0: the policy's own, 64 for ours. Must equal the dataset's
     quality: str = "auto"  # rendering: fast or full, as in the dataset; auto: fast for our policies, full for LeRobot's
-    limit: int = 0  # environment steps of an episode; 0: the benchmark's own
-    n_action_steps: int = 0  # actions executed before the policy looks again; 0: the checkpoint's, at most 10
-    batch: int = 0  # decisions computed at once; 0: 4 of our policies, LeRobot's 8 on a GPU and 1 without
+    limit: Whole = 0  # environment steps of an episode; 0: the benchmark's own
+    n_action_steps: Whole = 0  # actions executed before the policy looks again; 0: the checkpoint's, at most 10
+    batch: Whole = 0  # decisions computed at once; 0: 4 of our policies, LeRobot's 8 on a GPU and 1 without
     device: str = "auto"  # of encoders and LeRobot's policies: auto, cpu or cuda; ours are small and stay on the processor
-    threads: int = 1  # torch threads of the policy; a sum over two rounds differently from a sum over one
+    threads: Threads = 1  # torch threads of the policy; a sum over two rounds differently from a sum over one
     binarize_gripper: bool = False  # round the last action dimension to -1 or 1, for policies trained on a mean error
     control: str = "relative"  # LIBERO: relative or absolute poses
-    workers: int = 2  # simulator processes; never changes a result
-    turns: int = 3  # episodes that a worker plays in turns, so that it need not wait for the policy; never changes a result
-    video_fps: int = 0  # frames a second of stored videos; 0: half of MetaWorld's 80, LIBERO's 20
+    workers: Threads = 2  # simulator processes; never changes a result
+    turns: Count = 3  # episodes that a worker plays in turns, so that it need not wait for the policy; never changes a result
+    video_fps: Whole = 0  # frames a second of stored videos; 0: half of MetaWorld's 80, LIBERO's 20
     folder: str = ""  # jobs name their videos and traces relative to it; a run's folder
 
     def __post_init__(self):
-        for name, least in dict(pixels=0, limit=0, n_action_steps=0, workers=1, video_fps=0, turns=1, batch=0, threads=1).items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be at least {least}; change the configuration.")
+        check_ranges(self)
         if self.device not in ("auto", "cpu") and not torch.cuda.is_available():
             raise UserError(f"There is no GPU for --device {self.device}; use --device cpu.")
 
@@ -62,6 +61,8 @@ def make_triples(
     noise_seed: int = 0,  # names the policy's random numbers
 ) -> list[Triple]:
     "Task by task, the triples to evaluate."
+    check_number("episodes", init_per_task, Range(1, 2**31 - 1))
+    for name, seed in (("first_seed", first_seed), ("noise_seed", noise_seed)): check_number(name, seed, Range(0, 2**32 - 1))
     first = {task: FIRST_SEED[benchmark_of(task)] if first_seed is None else first_seed for task in tasks}
     return [Triple(task, first[task] + i, noise_seed) for task in tasks for i in range(init_per_task)]
 

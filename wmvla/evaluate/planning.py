@@ -23,6 +23,7 @@ import numpy as np
 from scipy import special
 
 from ..core import EpisodeRecord, UserError
+from ..ranges import NonNegative, check_ranges
 from .sequential import SequentialConfig, stopping_chances
 from .statistics import pair_records
 
@@ -38,10 +39,11 @@ class PlanConfig:
     level: float = 0.95  # equal arms are called different with 1 - level
     seeds: int = 1  # trainings of each arm
     tasks: int = 1  # the triples are spread over so many tasks
-    seed_sd: float = 0.0  # standard deviation of the true difference from training to training
+    seed_sd: NonNegative = 0.0  # standard deviation of the true difference from training to training
     shared: float = 0.0  # correlation of two trainings' differences on one triple (0: independent facts, 1: copies)
 
     def __post_init__(self):
+        check_ranges(self)
         for name in ("difference", "rate", "discordance", "power", "level"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise UserError(f"{name} is {value:g}; it must lie between 0 and 1 (3 points are 0.03).")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ..core import UserError, fingerprint, near, plain, seed_from
 from ..fusion.gated import FusionRecord
+from ..ranges import Count, NonNegative, ShareBelowOne, Whole, check_ranges
 
 # %% ../../nbs/60_policies.trunk.ipynb #195ca325
 @dataclass(frozen=True)
@@ -59,30 +60,30 @@ ARM_MEMORY = {name: spec.memory for name, spec in ARMS.items()}
 class PolicyConfig:
     "Sizes and arm of a `WorldPolicy`."
     arm: str = "A"  # key of `ARMS`
-    latent: int = 1024  # d: flattened tokens of one frame (16 x 64 for the built-in encoder)
-    state: int = 4  # s: proprioception
-    action: int = 4  # a
-    text: int = 64  # e: width of `embed_text`
-    history: int = 4  # T: Prophet's context; the trunk itself reads the last frame only
-    future: int = 8  # K: memory steps, as many as the actions they are to inform
-    horizon: int = 8  # H: actions in one chunk
-    width: int = 128  # 2 layers of 128 train in about 20 ms a step on one core
-    layers: int = 2
-    heads: int = 4
-    world_weight: float = 0.2  # of the world loss; for F it trains Prophet alone, for B and C it trades against the action
-    tokens: int = 1  # n: world tokens a frame, all cameras together; above 1 each is an OBS token, with n FUT queries a step
-    codes: int = 0  # v: size of the codebook; B and C need one
+    latent: Count = 1024  # d: flattened tokens of one frame (16 x 64 for the built-in encoder)
+    state: Count = 4  # s: proprioception
+    action: Count = 4  # a
+    text: Count = 64  # e: width of `embed_text`
+    history: Count = 4  # T: Prophet's context; the trunk itself reads the last frame only
+    future: Count = 8  # K: memory steps, as many as the actions they are to inform
+    horizon: Count = 8  # H: actions in one chunk
+    width: Count = 128  # 2 layers of 128 train in about 20 ms a step on one core
+    layers: Count = 2
+    heads: Count = 4
+    world_weight: NonNegative = 0.2  # of the world loss; for F it trains Prophet alone, for B and C it trades against the action
+    tokens: Count = 1  # n: world tokens a frame, all cameras together; above 1 each is an OBS token, with n FUT queries a step
+    codes: Whole = 0  # v: size of the codebook; B and C need one
     head: str = "l1"  # l1, mse or flow: how actions are learned
-    flow_steps: int = 10  # Euler steps of the flow head
+    flow_steps: Count = 10  # Euler steps of the flow head
     gripper: bool = False  # the last action dimension is -1 or 1, and has a binary head of its own
     fusion: str = "late"  # late: one fusion after the trunk; every: one after each layer
     gate: str = "layer"  # layer, head or token: how many gates a fusion has
     world_loss: str = "mse"  # mse, or cosine (angle + magnitude), of continuous world targets
     delta: bool = False  # continuous world targets are changes from the present
-    world_dropout: float = 0.1  # C: how often training withholds the world token, so that no action depends on it alone
+    world_dropout: ShareBelowOne = 0.1  # C: how often training withholds the world token, so that no action depends on it alone
     block_world: bool = False  # C: ACT queries cannot read the world token directly
     isolate: bool = True  # B, C: ACT queries cannot read the FUT queries, so the second task only shapes shared weights
-    prophet_width: int | None = None  # None: width, but at most 128, which keeps F cheap
+    prophet_width: Count | None = None  # None: width, but at most 128, which keeps F cheap
 
     def __post_init__(self): check_policy(self)
 
@@ -119,14 +120,11 @@ def check_policy(c: PolicyConfig) -> None:
     for name, options in CHOICES.items():
         if (value := getattr(c, name)) in options: continue
         raise UserError(f"{name.capitalize()} {value!r} does not exist; use one of {', '.join(options)}.{near(value, options)}")
-    for name, size in plain(c).items():
-        if type(size) is not int or size >= (0 if name == "codes" else 1): continue
-        raise UserError(f"PolicyConfig.{name} is {size}; it must be at least {0 if name == 'codes' else 1}.")
+    check_ranges(c)
     for name in ("width", "prophet_width"):
         if (getattr(c, name) or 0) % c.heads:
             raise UserError(f"PolicyConfig.{name} {getattr(c, name)} is not divisible by heads {c.heads}; choose a multiple.")
     if c.latent % c.tokens: raise UserError(f"A latent of {c.latent} numbers is not {c.tokens} tokens; choose a divisor.")
-    if not 0 <= c.world_dropout < 1: raise UserError(f"PolicyConfig.world_dropout is {c.world_dropout}; use 0 to below 1.")
     if c.spec.predicts == "codes" and c.codes < 2:
         raise UserError(f"Arm {c.arm} predicts codes, but PolicyConfig.codes is {c.codes}; give the size of the codebook.")
     if c.gripper and c.action < 2:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Triple, UserError
+from ..ranges import Count, Seed, Threads, check_ranges
 from .journal import Provenance
 from .metaworld import task_table
 from .render import RenderSettings
@@ -52,14 +53,14 @@ CONVENTIONS = {"metaworld": Conventions("metaworld", 80, 64, 200, 0, 0, 90, .9, 
 class CollectConfig:
     "A recording of one benchmark."
     tasks: tuple[str, ...]         # task names, MetaWorld groups (easy, mt50) or LIBERO suites (libero_goal)
-    episodes_per_task: int = 25    # successful ones: enough for chunked imitation on most easy tasks
+    episodes_per_task: Count = 25    # successful ones: enough for chunked imitation on most easy tasks
     pixels: int | None = None      # picture size (default: 64 in MetaWorld, 256 in LIBERO)
     quality: str = "fast"          # fast or full, see sim.render
-    limit: int | None = None       # steps after which an attempt has failed (default: 200 in MetaWorld, the suite's in LIBERO)
-    first_seed: int | None = None  # first initial state, apart from evaluation's (default: 0 in MetaWorld, 20 in LIBERO)
-    workers: int = 2               # simulating processes; the content does not depend on it
-    fps: int | None = None         # frame rate to declare (default: as published, 80 in MetaWorld, 10 in LIBERO)
-    commit_every: int = 20         # episodes that an interruption can cost
+    limit: Count | None = None     # steps after which an attempt has failed (default: 200 in MetaWorld, the suite's in LIBERO)
+    first_seed: Seed | None = None  # first initial state, apart from evaluation's (default: 0 in MetaWorld, 20 in LIBERO)
+    workers: Threads = 2               # simulating processes; the content does not depend on it
+    fps: Count | None = None         # frame rate to declare (default: as published, 80 in MetaWorld, 10 in LIBERO)
+    commit_every: Count = 20         # episodes that an interruption can cost
     wrap: bool = False             # LIBERO: after the last of fifty initial states go on at 0, where evaluation starts
     leave_out: tuple[str, ...] = ()  # tasks of the groups named that are not wanted
 
@@ -88,9 +89,7 @@ def check_benchmark(tasks: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_numbers(config: CollectConfig) -> None:
     "`UserError` for a number that makes no sense, and for impossible pictures."
-    for name, least in dict(episodes_per_task=1, fps=1, workers=1, commit_every=1, limit=1, first_seed=0).items():
-        value = getattr(config, name)
-        if value is not None and value < least: raise UserError(f"{name} is {value}; it must be at least {least}.")
+    check_ranges(config)
     check_states(config)
     _ = env_config(config, config.tasks[0]).settings  # checks pixels and quality
 

@@ -19,26 +19,27 @@ from pathlib import Path
 
 from ..core import UserError, fingerprint, near
 from ..policies.trunk import PolicyConfig
+from ..ranges import Count, NonNegative, Positive, ShareBelowOne, Threads, Whole, check_ranges
 from .batches import TrainData
 
 # %% ../../nbs/69a_train.config.ipynb #9a41e6eb
 @dataclass(frozen=True)
 class TrainConfig:
     "How an arm is trained; the same for all arms of a comparison."
-    steps: int = 2000  # about 23 passes over 100 short episodes: a minute for A on one core, two for F
-    batch: int = 64  # frames a step, of all processes together
-    lr: float = 1e-3  # peak; high for a transformer, right for one of half a million weights
-    weight_decay: float = 1e-2  # on matrices only: a decayed gate would be pulled shut
-    warmup: float = 0.05  # share of the steps in which the rate climbs to its peak
-    clip: float = 1.0  # gradient norm, of each learner by itself
-    latent_noise: float = 0.1  # standard deviation on normalised latents: rollouts drift off the expert's frames
-    state_noise: float = 0.02  # the same for the normalised state
-    log_every: int = 100  # steps between rows of metrics.jsonl
-    threads: int = 1  # of torch; the sum order, and so the last bits, depend on it
+    steps: Count = 2000  # about 23 passes over 100 short episodes: a minute for A on one core, two for F
+    batch: Count = 64  # frames a step, of all processes together
+    lr: Positive = 1e-3  # peak; high for a transformer, right for one of half a million weights
+    weight_decay: NonNegative = 1e-2  # on matrices only: a decayed gate would be pulled shut
+    warmup: ShareBelowOne = 0.05  # share of the steps in which the rate climbs to its peak
+    clip: Positive = 1.0  # gradient norm, of each learner by itself
+    latent_noise: NonNegative = 0.1  # standard deviation on normalised latents: rollouts drift off the expert's frames
+    state_noise: NonNegative = 0.02  # the same for the normalised state
+    log_every: Count = 100  # steps between rows of metrics.jsonl
+    threads: Threads = 1  # of torch; the sum order, and so the last bits, depend on it
     precision: str = "fp32"  # fp32, or bf16: products in half precision; weights, gates and losses stay fp32
     compile: bool = False  # torch.compile: a minute before the first step, for trainings of many
-    ema: float = 0.0  # decay of the averaged weights that are kept in place of the last; 0: none
-    save_every: int = 500  # steps after which a killed training goes on, and the best policy so far is looked for; 0: never
+    ema: ShareBelowOne = 0.0  # decay of the averaged weights that are kept in place of the last; 0: none
+    save_every: Whole = 500  # steps after which a killed training goes on, and the best policy so far is looked for; 0: never
     trackers: tuple[str, ...] = ()  # also report to: tensorboard, trackio, wandb, ...
     device: str = "cpu"  # cpu, cuda, or auto: a GPU where there is one
 
@@ -50,13 +51,7 @@ PRECISIONS, DEVICES = ("fp32", "bf16"), ("cpu", "cuda", "auto")
 
 def check_recipe(c: TrainConfig) -> None:
     "`UserError` for a number out of its range or a name that does not exist."
-    for name in ("steps", "batch", "lr", "clip", "log_every", "threads"):
-        if getattr(c, name) <= 0: raise UserError(f"TrainConfig.{name} is {getattr(c, name)}; it must be above 0.")
-    for name in ("weight_decay", "latent_noise", "state_noise", "save_every"):
-        if getattr(c, name) < 0: raise UserError(f"TrainConfig.{name} is {getattr(c, name)}; it must not be negative.")
-    if not 0 <= c.warmup < 1:
-        raise UserError(f"TrainConfig.warmup is {c.warmup}; it is a share of the steps, at least 0 and below 1.")
-    if not 0 <= c.ema < 1: raise UserError(f"TrainConfig.ema is {c.ema}; a decay is at least 0 and below 1, say 0.999.")
+    check_ranges(c)
     for name, options in (("precision", PRECISIONS), ("device", DEVICES)):
         if (value := getattr(c, name)) not in options:
             raise UserError(f"There is no {name} {value!r}.{near(value, options)} Choose {' or '.join(options)}.")

@@ -17,9 +17,10 @@ size and runs the same stages in seconds. A run is a preset, overrides and a see
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..core import UserError, near
+from ..ranges import Count, Probability, Range, Seed, Threads, check_ranges
 from ..encoders.small import SmallEncoderConfig
 from ..fusion.memory import check_source
 from ..policies.trunk import PolicyConfig
@@ -37,18 +38,18 @@ class DemoPreset:
     encoder: SmallEncoderConfig
     policy: PolicyConfig  # sizes; every arm is this with its own name
     train: TrainConfig
-    episodes_per_task: int = 25  # demonstrations; about where the easier tasks are learned and the harder not yet
-    pixels: int = 64  # side of a picture: the smallest at which the puck and the button still show
+    episodes_per_task: Annotated[int, Range(2)] = 25  # demonstrations; where the easier tasks are learned and the harder not yet
+    pixels: Annotated[int, Range(16)] = 64  # side of a picture: the smallest at which the puck and the button still show
     quality: str = "fast"  # of rendering: no shadows, no reflections
-    limit: int = 150  # environment steps an episode; experts need 40 to 90
-    validation_fraction: float = 0.15  # of each task's episodes
-    train_seeds: tuple[int, ...] = (0, 1)  # a claim must hold in both
-    init_per_task: int = 12  # initial states an evaluation visits, the same for all arms
-    execute: int = 8  # actions executed of each chunk before the next look
+    limit: Count = 150  # environment steps an episode; experts need 40 to 90
+    validation_fraction: Probability = 0.15  # of each task's episodes
+    train_seeds: tuple[Seed, ...] = (0, 1)  # a claim must hold in both
+    init_per_task: Count = 12  # initial states an evaluation visits, the same for all arms
+    execute: Count = 8  # actions executed of each chunk before the next look
     interventions: tuple[str, ...] = ("zero", "random", "shuffle")  # corrupted memories, offline and closed loop
-    intervention_init_per_task: int = 6  # initial states of the closed-loop interventions: they ask less, so they get less
-    seed: int = 0  # of the split and the encoder
-    workers: int = 2  # processes; no result depends on it
+    intervention_init_per_task: Count = 6  # initial states of the closed-loop interventions: they ask less, so they get less
+    seed: Seed = 0  # of the split and the encoder
+    workers: Threads = 2  # processes; no result depends on it
 
     def __post_init__(self):
         check_counts(self)
@@ -62,9 +63,7 @@ class DemoPreset:
 # %% ../../nbs/72_train.recipes.ipynb #283d81ef
 def check_counts(p: DemoPreset) -> None:
     "`UserError` where a count is too small for a stage to make sense."
-    least = dict.fromkeys(("limit", "init_per_task", "execute", "intervention_init_per_task", "workers"), 1)
-    for name, low in (least | {"episodes_per_task": 2, "pixels": 16}).items():
-        if getattr(p, name) < low: raise UserError(f"Preset {p.name}: {name} is {getattr(p, name)}; it must be at least {low}.")
+    check_ranges(p)
     if not p.tasks or not p.train_seeds: raise UserError(f"Preset {p.name}: tasks and train_seeds need at least one entry.")
     if len({*p.tasks}) < len(p.tasks) or len({*p.train_seeds}) < len(p.train_seeds):
         raise UserError(f"Preset {p.name}: a task or a training seed is listed twice; list each once.")

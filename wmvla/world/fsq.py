@@ -22,6 +22,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from ..core import UserError, progress
+from ..ranges import Count, Positive, check_ranges
 from .kmeans import VectorSource, checked
 
 # %% ../../nbs/39a_world.fsq.ipynb #8d206f98
@@ -71,14 +72,13 @@ class FSQ(nn.Module):
 @dataclass(frozen=True)
 class FSQConfig:
     "How latents become a few levels."
-    levels: tuple[int, ...] = (8, 5, 5, 5)  # 1000 codes, the paper's choice for about 2^10; the first is of the largest variance
-    scale: float = 0.8  # of a whitened number before tanh: near 2 Phi(y) - 1, so a Gaussian uses all levels and keeps most
-    batch: int = 8192  # rows in memory at once
+    levels: tuple[Count, ...] = (8, 5, 5, 5)  # 1000 codes, the paper's choice for about 2^10; the first has the largest variance
+    scale: Positive = 0.8  # of a whitened number before tanh: near 2 Phi(y) - 1, so a Gaussian uses all levels and keeps most
+    batch: Count = 8192  # rows in memory at once
 
     def __post_init__(self):
         FSQ(self.levels)  # says what is wrong with them
-        if self.scale <= 0: raise UserError(f"FSQConfig.scale is {self.scale}; it must be above 0.")
-        if self.batch < 1: raise UserError(f"FSQConfig.batch is {self.batch}; it must be at least 1.")
+        check_ranges(self)
 
 # %% ../../nbs/39a_world.fsq.ipynb #6f89d8e5
 def moments(source: VectorSource, batch: int) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:

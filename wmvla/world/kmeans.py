@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core import UserError, generator, progress
+from ..ranges import Count, NonNegative, ShareBelowOne, Whole, check_ranges
 
 # %% ../../nbs/39_world.kmeans.ipynb #b4aab487
 @dataclass(frozen=True)
@@ -96,22 +97,19 @@ def inertia(
 @dataclass(frozen=True)
 class KMeansConfig:
     "How a codebook is fitted."
-    codes: int = 1024  # v; VQ codebooks of world models have 512 to 64k, and a code needs some dozens of rows
-    batch: int = 8192  # rows in memory at once; it bounds memory
-    per_code: int = 8  # rows a code in a mini-batch, in as many reads as that takes: with fewer, good codes look dead
-    steps: int = 24  # mini-batches at most
-    memory: float = 0.5  # weight that a mini-batch keeps at the next one: forgetting leaves bad seeds sooner
-    tolerance: float = 0.005  # stop when a quarter of the steps lowers the error by less than this share
-    passes: int = 1  # exact passes over all rows at the end; they undo the noise that forgetting leaves
-    seeding: int = 16  # rows a code in the sample that seeds
+    codes: Count = 1024  # v; VQ codebooks of world models have 512 to 64k, and a code needs some dozens of rows
+    batch: Count = 8192  # rows in memory at once; it bounds memory
+    per_code: Count = 8  # rows a code in a mini-batch, in as many reads as that takes: with fewer, good codes look dead
+    steps: Whole = 24  # mini-batches at most
+    memory: ShareBelowOne = 0.5  # weight that a mini-batch keeps at the next one: forgetting leaves bad seeds sooner
+    tolerance: NonNegative = 0.005  # stop when a quarter of the steps lowers the error by less than this share
+    passes: Whole = 1  # exact passes over all rows at the end; they undo the noise that forgetting leaves
+    seeding: Count = 16  # rows a code in the sample that seeds
 
     def __post_init__(self):
         if self.codes < 2: raise UserError(f"KMeansConfig.codes is {self.codes}; a codebook needs at least 2.")
-        for name in ("batch", "per_code", "seeding"):
-            if getattr(self, name) < 1: raise UserError(f"KMeansConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        if min(self.steps, self.passes) < 0 or self.steps + self.passes == 0:
-            raise UserError("KMeansConfig.steps and passes must not be negative, and one of them must be above 0.")
-        if not 0 <= self.memory < 1: raise UserError(f"KMeansConfig.memory is {self.memory}; it must be in 0..1, 1 excluded.")
+        check_ranges(self)
+        if not self.steps + self.passes: raise UserError("KMeansConfig.steps and passes are both 0; one of them must be above 0.")
 
 # %% ../../nbs/39_world.kmeans.ipynb #78b89c44
 def seeds(

@@ -21,21 +21,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..core import UserError
+from ..ranges import Count, check_ranges
 
 # %% ../../nbs/41_world.prophet.ipynb #53e85fe9
 @dataclass(frozen=True)
 class ProphetConfig:
     "Sizes of a `Prophet`."
-    latent: int = 1024  # d: one frame's flattened tokens
-    history: int = 4  # T: velocity needs two frames, noise a few more
-    future: int = 8  # K: one action chunk ahead, so that the memory covers what will be executed
-    width: int = 128  # of the transformer; the latent is projected down to it
-    layers: int = 1  # one is enough to carry motion forward
-    heads: int = 4
+    latent: Count = 1024  # d: one frame's flattened tokens
+    history: Count = 4  # T: velocity needs two frames, noise a few more
+    future: Count = 8  # K: one action chunk ahead, so that the memory covers what will be executed
+    width: Count = 128  # of the transformer; the latent is projected down to it
+    layers: Count = 1  # one is enough to carry motion forward
+    heads: Count = 4
 
     def __post_init__(self):
-        for name in ("latent", "history", "future", "width", "layers", "heads"):
-            if getattr(self, name) < 1: raise UserError(f"ProphetConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        check_ranges(self)
         if self.width % self.heads:
             raise UserError(f"ProphetConfig.width {self.width} is not divisible by heads {self.heads}; "
                             "choose a multiple.")
