@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..policies.world_policy import save_policy
 from ..runs import log_metrics
-from .config import TrainConfig
+from .config import TrainConfig, job_key
 from .evidence import action_errors
 from .machine import report_row
 from .state import StepRow, Training, save_state
@@ -75,7 +75,7 @@ def keep_best(training: Training, row: StepRow) -> None:
     policy.train(mode)
     if not error < training.best[0]: return
     training.best = error, row.step
-    save_policy(policy, training.job.best)
+    save_policy(policy, training.job.best, job_key(training.job, training.data))
 
 # %% ../../nbs/69d_train.callbacks.ipynb #892173ec
 def default_callbacks(training: Training) -> tuple[Callback, ...]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['START_OVER', 'StepRow', 'rows_table', 'table_rows', 'Training', 'averaged', 'new_training', 'state_tensors',
-           'state_file', 'save_state', 'restore', 'load_state']
+           'state_file', 'weights_digest', 'checkpoint_problem', 'best_problem', 'save_state', 'restore', 'load_state']
 
 # %% ../../nbs/69c_train.state.ipynb #dde73b3d
 """What must be saved so that killed and resumed is the same as uninterrupted.
@@ -16,6 +16,7 @@ is wound forward. On a CPU the resumed training ends in the same bytes.
 
 # %% ../../nbs/69c_train.state.ipynb #16a40df9
 import math
+import sys
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import UserError, seed_from
-from ..files import read_tensors, write_weights
-from ..policies.world_policy import WorldPolicy
+from ..files import digest_once, read_tensors, write_weights
+from ..seals import SEAL, check_tensors, tensors_seal
+from ..policies.world_policy import RETRAIN, WorldPolicy, load_policy, read_checkpoint
 from .batches import Noise, TrainData
 from .config import TrainConfig, TrainJob, job_key
 from .machine import Machine
@@ -123,6 +125,28 @@ def state_file(folder: Path) -> Path:
     "Where the state of a training lies."
     return folder / "checkpoints" / "training.safetensors"
 
+# %% ../../nbs/69c_train.state.ipynb #30b710bb
+def weights_digest(checkpoint: Path) -> str:
+    "SHA-256 of a checkpoint's weights; empty where there is none."
+    file = checkpoint / "model.safetensors"
+    return digest_once(file) if file.is_file() else ""
+
+
+def checkpoint_problem(checkpoint: Path, key: str) -> str:
+    "Why a checkpoint is not whole, or not of the training with this key, as a sentence; empty where it is both."
+    try: load_policy(checkpoint)
+    except UserError as e: return str(e)
+    if read_checkpoint(checkpoint).get("key", key) == key: return ""  # an earlier version wrote no key
+    return f"{checkpoint} is a checkpoint of another training; {RETRAIN}."
+
+
+def best_problem(job: TrainJob, about: dict[str, str], taken: int) -> str:
+    "Why a state cannot be gone on with beside the best checkpoint that is there, as a sentence; empty where it can."
+    if int(about["best_step"]) < 0: return ""
+    if problem := checkpoint_problem(job.best, about["key"]): return problem
+    same = taken < job.train.steps or about.get("best", "") in ("", weights_digest(job.best))
+    return "" if same else f"{job.best} is not the checkpoint that its training wrote there; {RETRAIN}."
+
 # %% ../../nbs/69c_train.state.ipynb #5df5ec0a
 def save_state(training: Training) -> Path:
     "Write the state to the job's folder, from the main process."
@@ -130,8 +154,8 @@ def save_state(training: Training) -> Path:
     if training.machine.is_main_process:
         error, step = training.best
         about = {"key": job_key(training.job, training.data), "best_error": repr(error), "best_step": str(step),
-                 "seconds": repr(training.seconds), "waited": repr(training.waited)}
-        write_weights(path, tensors, about)
+                 "seconds": repr(training.seconds), "waited": repr(training.waited), "best": weights_digest(training.job.best)}
+        write_weights(path, tensors, about | {SEAL: tensors_seal(tensors, about)})
     training.machine.wait_for_everyone()
     return path
 
@@ -156,11 +180,15 @@ def load_state(training: Training) -> bool:
     path = state_file(training.job.folder)
     if not path.is_file(): return False
     tensors, about = read_tensors(path, START_OVER)
+    check_tensors(tensors, about, path, START_OVER)
     if about.get("key") != job_key(training.job, training.data): return False
     processes = len({name.split(".")[1] for name in tensors if name.startswith("stream.")})
     if processes != training.machine.num_processes:
         raise UserError(f"{path} is of a training on {processes} processes, but this one has {training.machine.num_processes}; "
-                        "go on with as many, or delete that file to start over.")
+                        "go on with as many, or name another --out.")
+    if problem := best_problem(training.job, about, len(tensors["rows"])):
+        print(f"{problem} It starts over.", file=sys.stderr)
+        return False
     restore(training, tensors)
     training.best = float(about["best_error"]), int(about["best_step"])
     training.seconds, training.waited = float(about["seconds"]), float(about["waited"])
