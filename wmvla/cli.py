@@ -86,9 +86,12 @@ def runs_command(args: argparse.Namespace) -> None:
     "`wmvla.runs.list_runs`."
     from wmvla.runs import list_runs
 
-    for run in list_runs(args.runs):
+    damaged: dict[str, str] = {}
+    for run in list_runs(args.runs, damaged):
         minutes, r = sum(run.stages.values())/60, run.record
         print(f"{r.id:<28} {run.status:<8} {len(run.stages)} stages  {minutes:5.1f} min  {r.created[:16]}  {r.error}".rstrip())
+    for name, said in damaged.items(): print(f"{name:<28} damaged  {said}")
+    if not any(args.runs.glob("*/run.json")): print(f"There are no runs in {args.runs} yet; `wmvla demo` makes one.")
 
 # %% ../nbs/99_cli.ipynb #5de4326f
 def usage() -> str:

@@ -28,7 +28,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from .core import Triple, UserError, fingerprint, near, parallel_map, plain, progress, torch_threads
-from .files import read_json, write_json
+from .files import as_record, read_json, write_json
 from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
 from .encoders.cache import LatentStore, open_store
@@ -187,7 +187,7 @@ def all_gates(demo: Demo) -> list[Gate]:
     table = read_episodes(at.dataset)
     split = load_split(at.split, table)
     reports = {f"{arm} s{seed}": read_report(at.arm(arm, seed)) for arm, seed in demo.trainings}
-    replayed = [ReplayRow(**row) for row in read_json(at.path/"replay.json")]
+    replayed = [as_record(ReplayRow, row, at.path/"replay.json") for row in read_json(at.path/"replay.json")]
     checkpoints = {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}
     job, config = eval_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo)
     plan = plan_job(job, config, read_card(job.policy_folder))

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .core import UserError, plain
+from .core import UserError, json_text, plain
 
 # %% ../nbs/00a_files.ipynb #9b57b0ad
 REMEDY = "run the command that wrote it again"
@@ -293,7 +293,7 @@ def sweep_once(folder: Path) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     "Write JSON so that a reader, or a kill, sees the old content or the new one and nothing between."
-    with atomic_file(path) as work, open(work, "w", encoding="utf-8") as f: json.dump(plain(value), f, indent=1)
+    with atomic_file(path) as work, open(work, "w", encoding="utf-8") as f: f.write(json_text(value, indent=1))
 
 
 def write_weights(path: str | Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:

@@ -16,7 +16,7 @@ A run that was killed cannot say so itself, so its status is derived: *running* 
 
 # %% ../nbs/01_runs.ipynb #d08c6a56
 import fcntl
-import json
+import math
 import os
 import platform
 import re
@@ -32,6 +32,7 @@ from typing import IO, Any
 import wmvla
 from .core import UserError, near, plain
 from .files import read_json, write_json
+from .lines import line_of, read_lines
 
 # %% ../nbs/01_runs.ipynb #1671e1e1
 def check_run_id(run_id: str) -> str:
@@ -149,10 +150,10 @@ def _claim(record: RunRecord) -> RunRecord:
 def open_run(path: str | Path) -> Run:
     "Read a run folder; `UserError` with near names where there is none."
     path = Path(path)
-    if not (path/"run.json").is_file():
+    if not (path/"run.json").exists():
         others = [p.parent.name for p in path.parent.glob("*/run.json")]
         raise UserError(f"There is no run at {path}; `wmvla runs` lists the runs that exist.{near(path.name, others)}")
-    return Run(path, RunRecord(**read_json(path/"run.json")))
+    return Run(path, read_json(path/"run.json", RunRecord, "the run cannot be continued without it, choose another --run-id"))
 
 # %% ../nbs/01_runs.ipynb #eed153a0
 def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parents: Sequence[str] = ()) -> Run:
@@ -160,7 +161,7 @@ def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parent
     path, config = Path(root)/check_run_id(run_id), plain(config)
     known = open_run(path) if (path/"run.json").exists() else None
     if known and known.record.config != config:
-        raise UserError(f"Run {run_id} exists with another configuration; choose another --run-id or delete {path}.")
+        raise UserError(f"Run {run_id} exists with another configuration; choose another --run-id.")
     path.mkdir(parents=True, exist_ok=True)
     if not hold(path): raise UserError(f"Another process is working on run {run_id}; wait for it or stop it first.")
     run = known or Run(path, RunRecord(run_id, config, seed, created=now(), parents=list(parents)))
@@ -193,18 +194,31 @@ def finish_run(run: Run, error: str = "", status: str = "done") -> None:
 
 def log_metrics(path: str | Path, **row: Any) -> None:
     "Append one JSON row to a `.jsonl` file; a kill can lose the last line only."
-    with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
+    with open(path, "a", encoding="utf-8") as f: f.write(line_of(row))
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    "All whole rows of a `.jsonl` file; a torn last line, left by a kill, is dropped."
-    lines = Path(path).read_text(encoding="utf-8").split("\n") if Path(path).exists() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+def read_metrics(path: str | Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
+    "All whole rows of a `.jsonl` file; the last line may be torn by a kill, any other that is not whole is named in `damaged`."
+    def numbers(raw: Any, where: str) -> dict[str, Any]:
+        if not isinstance(raw, dict): raise UserError(f"{where}, holds {raw!r} where a row belongs.")
+        return {name: math.nan if value is None else value for name, value in raw.items()}
+
+    return read_lines(path, numbers, damaged)
 
 # %% ../nbs/01_runs.ipynb #73ddd594
-def list_runs(root: str | Path) -> list[Run]:
-    "Every run below `root`, newest first."
-    found = [open_run(p.parent) for p in Path(root).glob("*/run.json") if not p.parent.is_symlink()]
+def list_runs(
+    root: str | Path,
+    damaged: dict[str, str] | None = None,  # receives folder -> what is wrong, for runs that cannot be read; None: an error
+) -> list[Run]:
+    "Every run below `root`, newest first; `UserError` where there is no such folder."
+    if not Path(root).is_dir(): raise UserError(f"There is no folder {root}; name the folder that holds the runs with --runs.")
+    found = []
+    for file in sorted(Path(root).glob("*/run.json")):
+        if file.parent.is_symlink(): continue
+        try: found.append(open_run(file.parent))
+        except (UserError, OSError) as e:
+            if damaged is None: raise
+            damaged[file.parent.name] = str(e)
     return sorted(found, key=lambda r: r.record.created, reverse=True)
 
 # %% ../nbs/01_runs.ipynb #46c3bbb0

@@ -14,12 +14,11 @@ answers at once.
 
 # %% ../../nbs/98c_commands.dataset.ipynb #82c9932a
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from .flags import command, print_made
-from ..core import UserError, plain
+from ..core import UserError, json_text, plain
 from ..ranges import Probability, Seed, number
 
 # %% ../../nbs/98c_commands.dataset.ipynb #401483f9
@@ -104,7 +103,7 @@ def data_command(args: argparse.Namespace) -> None:
     if args.split: path, split = find_split(table, args.dataset, args.split, make=True, **how)
     if args.json:
         part = {"split": {"path": path, "hash": split.hash, **plain(split)}} if split else {}
-        print(json.dumps(plain({**plain(summary), **part}), indent=1))
+        print(json_text({**plain(summary), **part}, indent=1))
         return
     print(summary.markdown(columns=args.keys))
     if split:

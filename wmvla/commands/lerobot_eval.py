@@ -20,7 +20,7 @@ from typing import Any
 
 from .comparison import gates_beside, lacking, paired_report
 from .flags import COMMANDS, from_flags, print_made
-from .policies import eval_flags, eval_jobs, play_jobs, success_report
+from .policies import eval_flags, eval_jobs, play_jobs, say_unfit, success_report
 from .preflight import looked_at, world_gates
 from ..core import EpisodeRecord, UserError
 from ..files import read_json
@@ -132,7 +132,8 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     "Play, report, and compare every policy with the baseline."
     from wmvla.evaluate.contrasts import own_memory
 
-    jobs, played = eval_jobs(args), {}
+    unfit: list[str] = []
+    jobs, played = eval_jobs(args, unfit), {}
     for job in jobs: played.setdefault(job.arm, job)  # one of each policy
     baseline = baseline_of({arm: job.policy_folder for arm, job in played.items()}, args.baseline)
     records = play_jobs(jobs, args)
@@ -144,6 +145,7 @@ def lerobot_eval(args: argparse.Namespace) -> None:
         for arm in played:
             if arm != baseline: print(paired_report(records, arm, baseline, gates))
     print_made(args.out)
+    say_unfit(unfit)
 
 
 def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:

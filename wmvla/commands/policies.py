@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DERIVED', 'train_flags', 'train_job', 'train', 'report_line', 'eval_flags', 'path_labels', 'arm_labels',
-           'lerobot_seed', 'eval_jobs', 'check_eval', 'eval_command', 'play_jobs', 'plan_line', 'check_place', 'film',
-           'success_report', 'merge_parquet', 'check_encoder']
+           'lerobot_seed', 'eval_jobs', 'fit_policies', 'say_unfit', 'check_eval', 'eval_command', 'play_jobs',
+           'plan_line', 'check_place', 'film', 'success_report', 'merge_parquet', 'check_encoder']
 
 # %% ../../nbs/98e_commands.policies.ipynb #677ac876
 """`wmvla train` and `wmvla eval`.
@@ -132,16 +132,15 @@ def lerobot_seed(folder: Path) -> int:
     return int(read_json(file).get("seed") or 0) if file.is_file() else 0
 
 # %% ../../nbs/98e_commands.policies.ipynb #c4bc396f
-def eval_jobs(args: argparse.Namespace) -> list:
-    "The `EvalJob`s that the flags ask for, policy by policy."
-    from wmvla.evaluate.agents import OURS, read_card
+def eval_jobs(args: argparse.Namespace, unfit: list[str] | None = None) -> list:
+    "The `EvalJob`s that the flags ask for, policy by policy; `unfit` receives what is wrong with one of several policies."
+    from wmvla.evaluate.agents import OURS
     from wmvla.evaluate.jobs import EvalJob, make_triples
     from wmvla.sim.suites import expand_tasks
 
     folders = [*args.checkpoint, *args.checkpoints]
     if not folders: raise UserError("Name at least one policy folder, as in: wmvla eval runs/demo/arms/F/s0/checkpoints/last ...")
-    cards = [read_card(folder) for folder in folders]
-    seeds = [check_eval(f, args) if card.type == OURS else lerobot_seed(f) for f, card in zip(folders, cards, strict=True)]
+    folders, cards, seeds = zip(*fit_policies(folders, args, unfit), strict=True)
     labels = arm_labels(folders, [(card.arm, seed) for card, seed in zip(cards, seeds, strict=True)])
     triples, film = make_triples(expand_tasks(args.tasks), args.episodes, args.first_seed, args.noise_seed), {}
     for t in triples: film.setdefault(t.task, []).append(t)
@@ -151,6 +150,29 @@ def eval_jobs(args: argparse.Namespace) -> list:
     return [EvalJob(folder, args.encoder if card.type == OURS else None, label, seed, t, args.memory_mode,
                     name(label, seed, t) if t in filmed else "")
             for folder, card, label, seed in zip(folders, cards, labels, seeds, strict=True) for t in triples]
+
+# %% ../../nbs/98e_commands.policies.ipynb #9dd5c642
+def fit_policies(folders: Sequence[Path], args: argparse.Namespace, unfit: list[str] | None) -> list[tuple[Path, Any, int]]:
+    "(folder, card, training seed) of every policy that can be played; of several, the others are named in `unfit`."
+    from wmvla.evaluate.agents import OURS, read_card
+    from wmvla.folders import check_manifest
+
+    found = []
+    for folder in folders:
+        try:
+            card = read_card(folder)
+            check_manifest(folder, "train it again, or copy it again from where it is whole")
+            found.append((folder, card, check_eval(folder, args) if card.type == OURS else lerobot_seed(folder)))
+        except UserError as e:
+            if unfit is None or len(folders) == 1: raise
+            unfit.append(str(e))
+    if not found: raise UserError(unfit[0])
+    return found
+
+
+def say_unfit(unfit: Sequence[str]) -> None:
+    "`UserError` that names the policies which were not played, after the others were."
+    if unfit: raise UserError(f"{len(unfit)} of the policies could not be played, the others were: {' '.join(unfit)}")
 
 
 def check_eval(folder: Path, args: argparse.Namespace) -> int:
@@ -167,8 +189,10 @@ def check_eval(folder: Path, args: argparse.Namespace) -> int:
 @command("eval", "closed-loop success of any policy folders on named initial states; continues after a kill", eval_flags)
 def eval_command(args: argparse.Namespace) -> None:
     "`wmvla.evaluate.closed_loop.evaluate`; rows of other arms in the same folder are kept."
-    print(success_report(play_jobs(eval_jobs(args), args)))
+    unfit: list[str] = []
+    print(success_report(play_jobs(eval_jobs(args, unfit), args)))
     print_made(args.out)
+    say_unfit(unfit)
 
 
 def play_jobs(jobs: Sequence, args: argparse.Namespace) -> list[EpisodeRecord]:

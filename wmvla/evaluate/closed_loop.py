@@ -12,7 +12,6 @@ decides in this one for all who wait. Finished rows are recognised by the conten
 killed continues where it stopped and a retrained policy is evaluated anew."""
 
 # %% ../../nbs/80_evaluate.closed_loop.ipynb #6b75b6dc
-import json
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,9 @@ from typing import Any
 
 import torch
 
-from ..core import EpisodeRecord, UserError, plain, progress, torch_threads
+from ..core import EpisodeRecord, UserError, progress, torch_threads
 from ..files import write_json
+from ..lines import line_of
 from ..encoders.choice import reopen_encoder
 from .agents import OURS, Agent, DecisionRow, Request, read_card
 from .jobs import EvalConfig, EvalJob, EvalPlan, finished, job_keys, plan_job, settings_keys
@@ -176,7 +176,7 @@ def note_crashes(crashes: Sequence[Crash], records_path: str | Path | None) -> N
           f"replaced; {again} episodes were begun again.", file=sys.stderr)
     if records_path is not None:
         with Path(f"{records_path}.crashes.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(plain(c)) + "\n" for c in crashes)
+            file.writelines(map(line_of, crashes))
 
 # %% ../../nbs/80_evaluate.closed_loop.ipynb #5dc24aa0
 def evaluate(
@@ -192,7 +192,7 @@ def evaluate(
     cards = {folder: read_card(folder) for folder in {job.policy_folder for job in jobs}}
     plans = [plan_job(job, config, cards[job.policy_folder]) for job in jobs]
     keys = job_keys(jobs, plans, settings_keys(jobs, plans, config))
-    done = read_rows(records_path)
+    done = read_rows(records_path, [])  # what cannot be read is played again, and named where the file is made whole
     todo = {key: (key, job, plan) for key, job, plan in zip(keys, jobs, plans, strict=True)
             if not finished(done.get(key), job, config)}
     crashes: list[Crash] = []

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'LIKE_A_PREDICTION', 'RatioRow', 'verdict_of', 'ratio_row', 'sources_for', 'intervene_policy',
-           'intervene_on', 'intervene_offline', 'ClosedLoopRow', 'side_of', 'compare_closed_loop', 'load_interventions',
-           'save_interventions']
+           'intervene_on', 'intervene_offline', 'ClosedLoopRow', 'side_of', 'compare_closed_loop', 'Interventions',
+           'load_interventions', 'save_interventions']
 
 # %% ../../nbs/82_evaluate.interventions.ipynb #70df5b80
 """An intervention replaces a trained policy's memory by one that holds less or something wrong, and measures the action error on
@@ -176,13 +176,18 @@ def compare_closed_loop(
     return rows
 
 # %% ../../nbs/82_evaluate.interventions.ipynb #6bb9c6f2
+@dataclass(frozen=True)
+class Interventions:
+    "The content of `interventions.json`."
+    offline: tuple[RatioRow, ...]
+    closed_loop: tuple[ClosedLoopRow, ...]
+
+
 def load_interventions(folder: Path) -> tuple[list[RatioRow], list[ClosedLoopRow]]:
     "Offline and closed-loop rows of `interventions.json` in a folder; none where there is no such file."
     if not (folder / "interventions.json").is_file(): return [], []
-    raw = read_json(folder / "interventions.json")
-    results = [PairedResult(**row["result"] | {"discordant": tuple(row["result"]["discordant"])}) for row in raw["closed_loop"]]
-    closed = [ClosedLoopRow(**row | {"result": result}) for row, result in zip(raw["closed_loop"], results, strict=True)]
-    return [RatioRow(**row) for row in raw["offline"]], closed
+    found = read_json(folder / "interventions.json", Interventions, "make them again, by `wmvla intervene` or the run's command")
+    return list(found.offline), list(found.closed_loop)
 
 
 def save_interventions(folder: Path, offline: Sequence[RatioRow] = (), closed_loop: Sequence[ClosedLoopRow] = ()) -> None:

@@ -10,7 +10,6 @@ __all__ = ['Finding', 'holds', 'held_intervals', 'lab_evidence', 'coverage', 'ru
 Run a few hundred of them, with seeds of their own, and you know how often the verdict is right."""
 
 # %% ../../nbs/88a_evaluate.studies.ipynb #86656068
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from ..core import EpisodeRecord, fingerprint, parallel_map, plain, progress, torch_threads
+from ..core import EpisodeRecord, fingerprint, parallel_map, progress, torch_threads
+from ..files import as_record
+from ..lines import line_of, read_lines
 from ..data.toy import episode_names
 from .laboratory import FOREIGN, Experiment, Trained, lab_data, lab_gates, lab_records, play, shuffle_row, train_arm
 from .statistics import Interval, paired_difference, shared_luck, widened, wilson
@@ -115,15 +116,9 @@ def run_experiment(experiment: Experiment) -> Finding:
 
 # %% ../../nbs/88a_evaluate.studies.ipynb #c2e1693d
 def read_findings(path: str | Path) -> dict[str, Finding]:
-    "Findings by key; a torn line is dropped, a missing file is empty."
-    found = {}
-    for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []:
-        try: row = json.loads(line)
-        except json.JSONDecodeError: continue
-        tuples = {"held": {k: tuple(v) for k, v in row["found"]["held"].items()}}
-        tuples |= {name: tuple(row["found"][name]) for name in ("by_training", "beats")}
-        found[row["key"]] = Finding(**row["found"] | tuples)
-    return found
+    "Findings by key; a torn line is dropped, since its study runs again, and a missing file is empty."
+    parse = lambda raw, where: (raw["key"], as_record(Finding, raw["found"], where))
+    return dict(read_lines(path, parse, []))
 
 # %% ../../nbs/88a_evaluate.studies.ipynb #8895ead5
 def run_experiments(
@@ -143,7 +138,7 @@ def run_experiments(
     with path.open("a", encoding="utf-8") as file:
         file.write("\n" * (path.stat().st_size > 0))  # after a line that a kill tore
         for key, found in zip(left, results, strict=True):
-            file.write(json.dumps({"key": key, "found": plain(found)}) + "\n")
+            file.write(line_of({"key": key, "found": found}))
             file.flush()
             done[key] = found
     yield from (done[k] for k in keys)
