@@ -41,17 +41,17 @@ def find_plugin(kind: str = "world_policy") -> Any:
 # %% ../../nbs/98i_commands.export.ipynb #798ba241
 def camera_sizes(dataset: str | Path, cameras: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
     "Height and width of the pictures of a dataset's cameras, of its main one unless others are named."
-    from wmvla.data.episodes import dataset_keys
+    from wmvla.data.episodes import dataset_keys, size_of
     from wmvla.data.source import is_camera, locate, read_info
 
     root, _ = locate(dataset)
     info = read_info(root)
-    every = {key: tuple(f["shape"]) for key, f in info["features"].items() if is_camera(f)}
+    every = [key for key, feature in info["features"].items() if is_camera(feature)]
     names = list(cameras) or [dataset_keys(info, root, str(dataset), None).image]
     for name in names:
         if name not in every:
             raise UserError(f"{dataset} has no camera {name!r}.{near(name, every)} It has: {', '.join(every) or 'none'}.")
-    return {name: every[name][:2] if every[name][-1] == 3 else every[name][1:] for name in names}
+    return {name: size_of(info, name, str(dataset)) for name in names}
 
 # %% ../../nbs/98i_commands.export.ipynb #f8104651
 def export_flags(parser: argparse.ArgumentParser) -> None:

@@ -99,6 +99,6 @@ def frames_of(
 ) -> Int[Tensor, "t"]:
     "All frame ids of these episodes, one episode after the other."
     wrong = [e for e in episodes if not 0 <= e < table.n_episodes]
-    if wrong: raise UserError(f"{table.dataset} has episodes 0 to {table.n_episodes - 1}; there is no episode {wrong[0]}.")
+    if wrong: raise UserError(f"{table.dataset} has {table.n_episodes} episodes; there is no episode {wrong[0]} from 0 on.")
     parts = [torch.arange(table.start[e], table.start[e] + table.length[e]) for e in episodes]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)

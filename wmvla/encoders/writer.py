@@ -55,12 +55,14 @@ def encode_episode(
     for part in stream_latents(encoder, chunks, batch=max(1, 64 // encoder.window)):
         latents = part.half().numpy()
         if not np.isfinite(latents).all():
-            raise UserError(f"Encoder '{encoder.name}' returned latents of episode {episode} that are not finite in fp16; "
+            raise UserError(f"Encoder '{encoder.name}' returned latents of episode {table.number(episode)} that are not finite "
+                            "in fp16; "
                             "check its weights, or train it again.")
         seen += len(latents)
         yield latents
     if seen != table.length[episode]:
-        raise UserError(f"Episode {episode} of {table.dataset} decodes to {seen} frames but has {table.length[episode]} rows; "
+        raise UserError(f"Episode {table.number(episode)} of {table.dataset} decodes to {seen} frames but has "
+                        f"{table.length[episode]} rows; "
                         "its video is damaged, record it again.")
 
 # %% ../../nbs/35a_encoders.writer.ipynb #49eead21

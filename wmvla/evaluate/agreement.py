@@ -138,8 +138,8 @@ def check_actions(
 ) -> GateResult:
     "Recorded actions are finite, inside the environment's range, and no dimension is constant."
     outside = float(np.mean(~((action >= low - 1e-5) & (action <= high + 1e-5))))
-    still = [i for i in range(action.shape[1]) if np.ptp(action[:, i]) < 1e-6]
-    saw = f"range {action.min():.2f} to {action.max():.2f}, {outside:.1%} outside, constant dimensions {still or 'none'}"
+    still = [i for i in range(action.shape[1]) if np.ptp(action[:, i]) <= 1e-6*np.abs(action[:, i]).max()]
+    saw = f"range {action.min():.3g} to {action.max():.3g}, {outside:.1%} outside, constant dimensions {still or 'none'}"
     fix = ("Store the actions that were executed, after clipping." if outside or not still else
            "Find out where their commands were lost, or add a task that uses them: nothing can be checked of them here.")
     return gate("action range", outside == 0 and not still, saw, fix)

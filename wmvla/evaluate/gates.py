@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core import UserError, near, progress
+from ..data.normalise import least_spread
 
 # %% ../../nbs/84_evaluate.gates.ipynb #4929afb8
 @dataclass(frozen=True)
@@ -183,12 +184,12 @@ def check_normalisation(
     normaliser,  # has normalise and unnormalise
     values: Float[Tensor, "n d"],  # the train part it was fitted on
     name: str = "normalisation",  # which normaliser
-    floor: float = 1e-3,  # deviations below count as constant
+    floor: float = 1e-3,  # of the usual deviation; what is below twice that counts as constant
 ) -> GateResult:
     "The normaliser covers these values (mean near 0, deviation near 1) and its round trip returns them."
     z = normaliser.normalise(values)
-    back = (normaliser.unnormalise(z) - values).abs().max().item() / max(1.0, values.abs().max().item())
-    varies = values.std(0) > 2 * floor
+    back = (normaliser.unnormalise(z) - values).abs().max().item() / (values.abs().max().item() or 1.0)
+    varies = values.std(0) > 2 * least_spread(values.mean(0), values.std(0), floor)
     mean, spread = z.mean(0).abs().max().item(), z.std(0)[varies]
     low, high = (spread.min().item(), spread.max().item()) if len(spread) else (1.0, 1.0)
     saw = f"mean up to {mean:.2f}, deviation {low:.2f} to {high:.2f}, round trip error {back:.1e}"

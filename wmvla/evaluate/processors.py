@@ -162,7 +162,7 @@ LOAD = "Load the processors that were saved in the training."
 def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "n d"]) -> GateResult:
     "For statistics that are limits: values fill -1 to 1 without leaving it far, and come back."
     z = normaliser.normalise(values)
-    back = (normaliser.unnormalise(z) - values).abs().max().item() / max(1.0, values.abs().max().item())
+    back = (normaliser.unnormalise(z) - values).abs().max().item() / (values.abs().max().item() or 1.0)
     inside, reach = (z.abs() <= 1.05).float().mean().item(), z.abs().amax(0).min().item()
     saw = f"{inside:.1%} of the values inside -1 to 1, every dimension reaches {reach:.2f}, round trip error {back:.1e}"
     passed = inside >= SHARES[normaliser.mode] and reach > 0.3 and back < 1e-4

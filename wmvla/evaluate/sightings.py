@@ -22,8 +22,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from ..core import UserError, progress
-from ..data.columns import check_complete, read_frames, read_sorted, task_texts
-from ..data.episodes import EpisodeTable, camera_view, decode_frames, numbered, read_episodes, video_spans
+from ..data.columns import read_layout, task_texts
+from ..data.episodes import EpisodeTable, build_table, camera_view, decode_frames, read_episodes, read_rows
 from ..data.source import KNOWN_DATASETS, DatasetKeys, is_camera, locate, read_info
 from .agreement import opening_of
 from ..sim.environment import Environment
@@ -51,17 +51,11 @@ def likely_keys(features: dict[str, dict], wanted: DatasetKeys) -> DatasetKeys:
 # %% ../../nbs/84c_evaluate.sightings.ipynb #4b6e6a8a
 def read_numbers(root: Path, keys: DatasetKeys) -> EpisodeTable:
     "The table of a dataset on this disk whose texts may be empty or may change: those of the first frames, as they are."
-    info, columns = read_info(root), ["dataset_from_index", "length", "data/chunk_index", "data/file_index"]
-    start, length, *where = read_sorted(root/"meta/episodes", columns, "episode_index").values()
-    widths = {key: info["features"][key]["shape"][0] for key in (keys.state, keys.action)}
-    frames = read_frames(root/"data", int(length.sum()), widths, "task_index")
-    check_complete(start, length, frames.found, frames.rows, root.name)
+    info, layout = read_info(root), read_layout(root)
+    frames = read_rows(root, info, layout, replace(keys, instruction="task"), root.name)
     known = task_texts(root) if (root/"meta/tasks.parquet").is_file() else {}
-    texts = tuple(known.get(number) or "" for number in frames.text[start].tolist())
-    state, action = (frames.vectors[key] for key in (keys.state, keys.action))
-    return EpisodeTable(root, root.name, "", int(info["fps"]), keys, np.array(start), np.array(length), texts, state, action,
-                        video_spans(root, info, keys.image), tuple(k for k, f in info["features"].items() if is_camera(f)),
-                        numbered(root, info["data_path"], where))
+    texts = tuple(known.get(number) or "" for number in frames.text[layout.start].tolist())
+    return build_table(root, info, layout, frames, texts, keys, root.name)
 
 # %% ../../nbs/84c_evaluate.sightings.ipynb #1deba498
 def read_leniently(dataset: str | Path, keys: DatasetKeys | None = None, revision: str | None = None) -> EpisodeTable:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import UserError, parallel_map, progress
+from ..data.source import work_folder
 from ..files import read_json
 from .environment import Environment, kept
 from .experts import attempts_of, check_teachable, make_teacher
@@ -48,7 +49,6 @@ from wmvla.sim.journal import (
     read_provenance,
     resumable,
     roll_back,
-    work_folder,
     workplace,
 )
 from .libero_files import require_libero

@@ -16,7 +16,7 @@ say where each episode started, and on downloaded ones, where that is found out 
 """
 
 # %% ../../nbs/25_sim.replay.ipynb #36a2a400
-import sys
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..core import UserError, plain
-from ..files import as_record
-from ..lines import line_of, read_lines
-from ..data.columns import read_frames
+from ..data.columns import read_frames, read_layout
 from ..data.episodes import EpisodeTable, read_episodes
 from ..data.source import read_info
 from .environment import Environment, kept
@@ -152,7 +150,7 @@ def extra_columns(table: EpisodeTable) -> dict[str, Float32[np.ndarray, "t _"]]:
     widths = {"observation.environment_state": 39, "next.success": 1, "task_id": 1}
     there = {name: f["shape"] for name, f in read_info(table.root)["features"].items()}
     wanted = {name: width for name, width in widths.items() if tuple(there.get(name, ())) == (width,)}
-    return read_frames(table.root/"data", table.n_frames, wanted, "task_index").vectors if wanted else {}
+    return read_frames(table.root/"data", read_layout(table.root), wanted, "task_index", table.dataset).vectors if wanted else {}
 
 # %% ../../nbs/25_sim.replay.ipynb #289f9e7d
 def recorded_starts(table: EpisodeTable) -> tuple[tuple[str, int, int], ...] | None:
@@ -182,19 +180,19 @@ def replay_jobs(table: EpisodeTable, episodes: Sequence[int]) -> list[ReplayJob]
 # %% ../../nbs/25_sim.replay.ipynb #904b9c9d
 def open_log(path: Path, heading: dict) -> dict[int, ReplayRow]:
     "The rows of an earlier call, by episode; a log of something else, or a half-written line, is begun anew or cut off."
-    whole = read_lines(path, lambda raw, where: raw, damaged := [])
-    for said in damaged: print(f"note: {said} That episode is replayed again.", file=sys.stderr)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    whole = [json.loads(line) for line in lines if line.endswith("\n")]
     if not whole or whole[0] != plain(heading): whole = [heading]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(map(line_of, whole)), encoding="utf-8")
-    return {row["episode"]: as_record(ReplayRow, row, path) for row in whole[1:]}
+    path.write_text("".join(json.dumps(plain(row)) + "\n" for row in whole), encoding="utf-8")
+    return {row["episode"]: ReplayRow(**row) for row in whole[1:]}
 
 
 def logged(rows: Iterator[ReplayRow], path: Path | None) -> Iterator[ReplayRow]:
     "The rows, each written down before the next."
     for row in rows:
         if path is not None:
-            with open(path, "a", encoding="utf-8") as f: f.write(line_of(row))
+            with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
         yield row
 
 # %% ../../nbs/25_sim.replay.ipynb #38f670d9
@@ -208,8 +206,7 @@ def replay(
     table = dataset if isinstance(dataset, EpisodeTable) else read_episodes(dataset)
     chosen = list(range(table.n_episodes) if episodes is None else episodes)
     jobs = replay_jobs(table, chosen)
-    machine = made_of(recognise(table), [task for job in jobs for task in job.tasks])
-    known = open_log(log, {"revision": table.content, **machine}) if log else {}
+    known = open_log(log, {"revision": table.content, **made_of(recognise(table))}) if log else {}
     jobs = sorted((job for job in jobs if job.episode not in known), key=lambda job: job.tasks)  # a task's simulator is kept
     fresh = logged(map_jobs(replay_one, jobs, workers, "replay demonstrations"), log)
     known |= {row.episode: row for row in fresh}
