@@ -170,10 +170,10 @@ def test_clocks_may_differ_a_little(videos, rate):
     assert is_right(read_episodes(videos))
 
 
-def test_a_rate_need_not_be_whole(tmp_path):
+def test_a_rate_need_not_be_whole(videos):
     import av
 
-    root = record(tmp_path / "d", "video")
+    root = videos
     for rate in (12.5, 29.97):
         (path,) = root.rglob("*.mp4")
         frames = [picture(e, f) for e, n in enumerate(LENGTHS) for f in range(n)]
@@ -349,9 +349,10 @@ def test_a_field_that_is_not_there(videos, field):
 
 
 @pytest.mark.parametrize("field, value", [
-    ("fps", 0), ("fps", -10), ("fps", "10"), ("fps", [10]), ("fps", True), ("features", []),
-    ("features", {"action": "float32"}), ("data_path", "data/{nope}.parquet"), ("video_path", 3), ("video_path", "{chunk_index.__class__}/{video_key}.mp4"),
-    ("video_path", "{video_key:999999999d}"), ("data_path", "{chunk_index[0]}"), ("total_frames", "many"), ("total_episodes", 1.5)])
+    ("fps", 0), ("fps", -10), ("fps", "10"), ("fps", [10]), ("fps", True), ("features", []), ("features", {"action": "float32"}),
+    ("data_path", "data/{nope}.parquet"), ("data_path", "{chunk_index[0]}"), ("video_path", 3),
+    ("video_path", "{chunk_index.__class__}/{video_key}.mp4"), ("video_path", "{video_key:999999999d}"),
+    ("total_frames", "many"), ("total_episodes", 1.5)])
 def test_a_field_that_cannot_be(videos, field, value):
     info(videos, **{field: value})
     refused(videos, f"'{field}'", "info.json")
