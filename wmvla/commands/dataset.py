@@ -14,12 +14,12 @@ answers at once.
 
 # %% ../../nbs/98c_commands.dataset.ipynb #82c9932a
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from .flags import command
-from ..core import UserError, plain
+from .flags import command, print_made
+from ..core import UserError, json_text, plain
+from ..ranges import Probability, Seed, number
 
 # %% ../../nbs/98c_commands.dataset.ipynb #401483f9
 def source_flags(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +59,9 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", action="store_true", help="also list all columns with type, shape and use")
     parser.add_argument("--split", nargs="?", type=Path, const=Path(), default=None, metavar="file",
                         help="also print the split, made where it is absent (default file: <dataset>.split.json)")
-    parser.add_argument("--validation_fraction", type=float, help="of each task's episodes, for a new split (default: 0.15)")
-    parser.add_argument("--seed", type=int, help="of a new split (default: 0)")
+    parser.add_argument("--validation_fraction", type=number(Probability),
+                        help="of each task's episodes, for a new split (default: 0.15)")
+    parser.add_argument("--seed", type=number(Seed), help="of a new split (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON in the place of tables")
 
 # %% ../../nbs/98c_commands.dataset.ipynb #5392e1c9
@@ -102,7 +103,9 @@ def data_command(args: argparse.Namespace) -> None:
     if args.split: path, split = find_split(table, args.dataset, args.split, make=True, **how)
     if args.json:
         part = {"split": {"path": path, "hash": split.hash, **split.row}} if split else {}
-        print(json.dumps(plain({**plain(summary), **part}), indent=1))
+        print(json_text({**plain(summary), **part}, indent=1))
         return
     print(summary.markdown(columns=args.keys))
-    if split: print(f"\n{path}: {split_table(split, table)}")
+    if split:
+        print(f"\n{path}: {split_table(split, table)}")
+        print_made(path)

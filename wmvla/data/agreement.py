@@ -43,7 +43,7 @@ def contradiction(dataset: str, one: str, other: str) -> UserError:
     return UserError(f"The clocks of {dataset} contradict each other: {one}, {other}; correct `fps` in meta/info.json, the "
                      "column `timestamp`, or the `from_timestamp` of meta/episodes, whichever is wrong, or get the dataset anew.")
 
-
+# %% ../../nbs/09b_data.agreement.ipynb #fc30521e
 def clock_of(
     time: Float64[np.ndarray, "t"],  # of each row, seconds
     layout: Layout,
@@ -79,7 +79,7 @@ class VideoSpan:
     total: int = 0   # pictures of all episodes in the file together; 0: not known
     until_s: float = math.inf  # the time of the next episode's first picture in the file
 
-
+# %% ../../nbs/09b_data.agreement.ipynb #66e4d6cd
 def numbered(
     root: Path,
     shape: str,  # pattern of the path

@@ -26,7 +26,7 @@ from ..core import UserError, near
 from .agreement import VideoSpan, check_totals, clock_of, contradiction, numbered, video_spans
 from .columns import Frames, Layout, episode_instructions, read_frames, read_layout, read_sorted, task_texts
 from .digests import content_revision, full_revision
-from .pictures import OtherClock, Unfit, stored_pictures, video_pictures, why_missing
+from .decode import OtherClock, Unfit, stored_pictures, video_pictures, why_missing
 from .schema import RESTORE, picture_size
 from .source import DatasetKeys, HubSource, check_keys, check_kinds, choose_keys
 from .source import is_camera, locate, read_info
@@ -119,7 +119,7 @@ def read_rows(root: Path, info: dict, layout: Layout, keys: DatasetKeys, name: s
     widths = {key: info["features"][key]["shape"][0] for key in (keys.state, keys.action)}
     return read_frames(root/"data", layout, widths, "task_index" if keys.instruction == "task" else keys.instruction, name)
 
-
+# %% ../../nbs/10_data.episodes.ipynb #1b9b2c7c
 def build_table(
     root: Path,
     info: dict,
@@ -145,14 +145,14 @@ def build_table(
                         state, action, spans[keys.image], cameras, files, hub, tuple(dict.fromkeys(chain.from_iterable(shown))),
                         own, clock, sizes[keys.image])
 
-
+# %% ../../nbs/10_data.episodes.ipynb #c845502c
 def size_of(info: dict, camera: str, name: str) -> tuple[int, int]:
     "Height and width of a camera's pictures; `UserError` where the metadata have none."
     try: return picture_size(info["features"][camera])
     except ValueError as e:
         raise UserError(f"The column {camera!r} in meta/info.json of {name} has no size ({e}); correct it, or {RESTORE}.") from e
 
-
+# %% ../../nbs/10_data.episodes.ipynb #01d3bf5c
 def read_episodes(
     dataset: str | Path,  # the folder of a LeRobotDataset v3, or a hub id such as HuggingFaceVLA/libero
     keys: DatasetKeys | None = None,  # its column names; None: those of the known layout that fits
@@ -211,7 +211,7 @@ def episode_source(table: EpisodeTable, episode: int, first: int, count: int) ->
     times = np.arange(first, first + count)*frame if table.clock is None else table.clock[row : row + count]
     return video_pictures(path, (span.start_s + times).tolist(), frame, span.before + first, span.total, span.until_s)
 
-
+# %% ../../nbs/10_data.episodes.ipynb #9b2ac741
 def no_picture(table: EpisodeTable, episode: int, frame: int) -> UserError:
     "The sentence about a frame without a picture: a damaged file, a wrong place, or another clock."
     path, told = picture_file(table, episode), ""
@@ -222,7 +222,7 @@ def no_picture(table: EpisodeTable, episode: int, frame: int) -> UserError:
     if told: return contradiction(table.dataset, what, f"for {path} is whole but {told}, at `fps` {table.fps:g}")
     return UserError(f"{what}: {path} is damaged, or not the file of that episode; restore that file or record again.")
 
-
+# %% ../../nbs/10_data.episodes.ipynb #547be9bc
 def pictures(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     "`count` pictures of an episode from its frame `first` on, decoded once each; `UserError` where one cannot be had."
     from av import FFmpegError

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PHASES', 'Phase', 'find_phase', 'Entry', 'phase_entries', 'ErrorRow', 'error_rows', 'measure_errors', 'world_losses',
-           'PhaseSuccess', 'phase_success', 'interval_text', 'error_table', 'phase_success_table']
+           'PhaseSuccess', 'phase_success', 'error_table', 'phase_success_table']
 
 # %% ../../nbs/89_evaluate.comparison.ipynb #de7d3c8e
 """A phase names arms and future horizons. All are trained on the same frames in the same order, and each is compared with the
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..core import EpisodeRecord, UserError, progress
 from .offline import OfflineErrors, action_error, make_plan, trivial_errors
-from .statistics import Interval, clustered_bootstrap_ratio, pair_records, paired_difference, wilson
+from .statistics import Interval, clustered_bootstrap_ratio, interval_text, paired_trainings, wilson
 from ..policies.world_policy import load_policy
 from ..train.batches import TrainData, load_data, needs_codes
 from ..train.loop import TrainJob, read_report
@@ -150,24 +150,17 @@ def phase_success(records: Sequence[EpisodeRecord]) -> list[PhaseSuccess]:
     rows = []
     for name, own in by_name.items():
         wins = sum(r.success for r in own)
-        difference = None if name == "A" else paired_difference(*pair_records(own, by_name["A"])).interval
+        difference = None if name == "A" else paired_trainings(own, by_name["A"]).interval
         rows.append(PhaseSuccess(name, len(own), wilson(wins, len(own)), difference))
     return rows
 
 # %% ../../nbs/89_evaluate.comparison.ipynb #1bb0d44b
-def interval_text(interval: Interval | None, digits: int = 2, scale: float = 1.0) -> str:
-    "`0.93 [0.88, 0.99]`."
-    if interval is None: return ""
-    if math.isnan(interval.low): return f"{scale * interval.estimate:.{digits}f} (too few episodes)"
-    estimate, low, high = (f"{scale * x:.{digits}f}" for x in (interval.estimate, interval.low, interval.high))
-    return f"{estimate} [{low}, {high}]"
-
-
 def error_table(rows: Sequence[ErrorRow], reference: float, trivial: Mapping[str, OfflineErrors]) -> str:
     "Markdown: errors and ratios, the baselines below."
     words = {True: "better", False: "worse", None: "cannot tell"}
     lines = ["| arm | K | seed | action error | / A's | than A | world loss |", "|---|---|---|---|---|---|---|"]
-    figures = lambda r: f"{r.error:.3g} | {interval_text(r.ratio, 3)} | {words[r.better]} | {r.world:.3g}"
+    world = lambda r: "none: it predicts nothing" if math.isnan(r.world) else f"{r.world:.3g}"
+    figures = lambda r: f"{r.error:.3g} | {r.ratio} | {words[r.better]} | {world(r)}"
     lines += [f"| {r.arm} | {r.future} | {r.train_seed} | {figures(r)} |" for r in rows]
     lines.append(f"| A | | mean | {reference:.3g} | | | |")
     lines += [f"| *{name}* | | | {found.mean:.3g} | | | |" for name, found in trivial.items()]
@@ -177,6 +170,6 @@ def error_table(rows: Sequence[ErrorRow], reference: float, trivial: Mapping[str
 def phase_success_table(rows: Sequence[PhaseSuccess]) -> str:
     "Markdown: success and the paired difference to A, in points."
     lines = ["| arm | episodes | success, % | - A, points |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.episodes} | {interval_text(r.success, 0, 100.0)} | {interval_text(r.difference, 0, 100.0)} |"
+    lines += [f"| {r.name} | {r.episodes} | {interval_text(r.success, 100.0)} | {interval_text(r.difference, 100.0)} |"
               for r in rows]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ say where each episode started, and on downloaded ones, where that is found out 
 """
 
 # %% ../../nbs/25_sim.replay.ipynb #36a2a400
-import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..core import UserError, plain
+from ..files import as_record
+from ..lines import line_of, read_lines
 from ..data.columns import read_frames, read_layout
 from ..data.episodes import EpisodeTable, read_episodes
 from ..data.source import read_info
@@ -180,19 +182,19 @@ def replay_jobs(table: EpisodeTable, episodes: Sequence[int]) -> list[ReplayJob]
 # %% ../../nbs/25_sim.replay.ipynb #904b9c9d
 def open_log(path: Path, heading: dict) -> dict[int, ReplayRow]:
     "The rows of an earlier call, by episode; a log of something else, or a half-written line, is begun anew or cut off."
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
+    whole = read_lines(path, lambda raw, where: raw, damaged := [])
+    for said in damaged: print(f"note: {said} That episode is replayed again.", file=sys.stderr)
     if not whole or whole[0] != plain(heading): whole = [heading]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(plain(row)) + "\n" for row in whole), encoding="utf-8")
-    return {row["episode"]: ReplayRow(**row) for row in whole[1:]}
+    path.write_text("".join(map(line_of, whole)), encoding="utf-8")
+    return {row["episode"]: as_record(ReplayRow, row, path) for row in whole[1:]}
 
 
 def logged(rows: Iterator[ReplayRow], path: Path | None) -> Iterator[ReplayRow]:
     "The rows, each written down before the next."
     for row in rows:
         if path is not None:
-            with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
+            with open(path, "a", encoding="utf-8") as f: f.write(line_of(row))
         yield row
 
 # %% ../../nbs/25_sim.replay.ipynb #38f670d9
@@ -206,7 +208,8 @@ def replay(
     table = dataset if isinstance(dataset, EpisodeTable) else read_episodes(dataset)
     chosen = list(range(table.n_episodes) if episodes is None else episodes)
     jobs = replay_jobs(table, chosen)
-    known = open_log(log, {"revision": table.content, **made_of(recognise(table))}) if log else {}
+    machine = made_of(recognise(table), [task for job in jobs for task in job.tasks])
+    known = open_log(log, {"revision": table.content, **machine}) if log else {}
     jobs = sorted((job for job in jobs if job.episode not in known), key=lambda job: job.tasks)  # a task's simulator is kept
     fresh = logged(map_jobs(replay_one, jobs, workers, "replay demonstrations"), log)
     known |= {row.episode: row for row in fresh}
