@@ -30,6 +30,7 @@ import wmvla.commands.statistics  # registers plan
 import wmvla.commands.tokens  # registers tokens
 from .commands.flags import COMMANDS, command, print_made
 from .core import UserError, near, system_error, trouble
+from .processes import exit_code, how_stopped, stoppable
 from .ranges import Seed, Threads, number
 
 # %% ../nbs/99_cli.ipynb #788220aa
@@ -117,9 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
-    try: dispatch(argv)
+    try:
+        with stoppable(): dispatch(argv)
     except UserError as e: sentence, code = str(e), 2
-    except KeyboardInterrupt: sentence, code = "interrupted; finished work is kept, the same command continues it.", 130
+    except KeyboardInterrupt as e:
+        sentence, code = f"{how_stopped(e)}; finished work is kept, the same command continues it.", exit_code(e)
     except OSError as e: sentence, code = trouble(e), 2
     except Exception as e:  # safetensors and pyarrow wrap the system's errors in their own
         if (wrapped := system_error(e)) is None: raise

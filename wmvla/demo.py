@@ -27,7 +27,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from .core import Triple, UserError, fingerprint, near, parallel_map, plain, progress, torch_threads
+from .core import Triple, UserError, fingerprint, near, plain, progress, torch_threads
 from .files import as_record, read_json, write_json
 from .data.episodes import EpisodeTable, read_episodes, stream_episode
 from .data.splits import Split, load_split, make_split, save_split
@@ -50,6 +50,7 @@ from .evaluate.statistics import SuccessRow, success_table
 from .evaluate.verdict import claim, gather_evidence
 from .evaluate.world_agent import DONATED, save_donors
 from .policies.world_policy import load_policy
+from .processes import parallel_map
 from .runs import Run, create_run, finish_run, git_state, mark_stage
 from .sim.metaworld import check_tasks
 from .sim.record import CollectConfig, collect

@@ -34,6 +34,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from .core import UserError, near
+from .files import atomic_file
 from .view.page import STYLE_SHEET, figure_html, page_html
 
 # %% ../nbs/98_grid.ipynb #9d05a465
@@ -227,7 +228,5 @@ def to_html(
     hidden = {f"exclude_{part}": True for part in ("input", "input_prompt", "output_prompt", "anchor_links")}
     exporter = HTMLExporter(template_name="basic", **hidden)
     body, _ = exporter.from_notebook_node(notebook)
-    temporary = html_path.with_name(f".{html_path.name}.{os.getpid()}")
-    temporary.write_text(page_html(title, STYLE_SHEET + body), encoding="utf-8")
-    os.replace(temporary, html_path)
+    with atomic_file(html_path) as work: work.write_text(page_html(title, STYLE_SHEET + body), encoding="utf-8")
     return html_path

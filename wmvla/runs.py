@@ -31,7 +31,7 @@ from typing import IO, Any
 
 import wmvla
 from .core import UserError, near, plain
-from .files import read_json, write_json
+from .files import atomic_file, read_json, write_json
 from .lines import line_of, read_lines
 
 # %% ../nbs/01_runs.ipynb #1671e1e1
@@ -173,10 +173,7 @@ def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parent
 
 def _point_latest(path: Path) -> None:
     "Make `latest` beside the run a link to it, atomically."
-    link = path.parent/f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.name)
-    os.replace(link, path.parent/"latest")
+    with atomic_file(path.parent/"latest") as link: link.symlink_to(path.name)
 
 # %% ../nbs/01_runs.ipynb #f4d9a8c3
 def mark_stage(run: Run, name: str, seconds: float) -> None:

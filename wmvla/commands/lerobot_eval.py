@@ -24,6 +24,7 @@ from .policies import eval_flags, eval_jobs, play_jobs, say_unfit, success_repor
 from .preflight import looked_at, world_gates
 from ..core import EpisodeRecord, UserError
 from ..files import read_json
+from ..processes import exit_code, how_stopped, stoppable
 
 # %% ../../nbs/98n_commands.lerobot_eval.ipynb #e3285312
 def lerobot_eval_flags(parser: argparse.ArgumentParser) -> None:
@@ -152,9 +153,11 @@ def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:
     "The console script `lerobot-wm-eval`; returns the exit code."
     parser = argparse.ArgumentParser("lerobot-wm-eval", description=COMMANDS["eval"].help)
     lerobot_eval_flags(parser)
-    try: lerobot_eval(parser.parse_args(argv))
+    try:
+        with stoppable(): lerobot_eval(parser.parse_args(argv))
     except UserError as e: sentence, code = str(e), 2
-    except KeyboardInterrupt: sentence, code = "interrupted; finished episodes are kept, the same command continues.", 130
+    except KeyboardInterrupt as e:
+        sentence, code = f"{how_stopped(e)}; finished episodes are kept, the same command continues.", exit_code(e)
     else: return 0
     print(f"lerobot-wm-eval: {sentence}", file=sys.stderr)  # last on the screen: the error's progress bars are closed by now
     return code

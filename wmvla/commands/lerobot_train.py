@@ -30,6 +30,7 @@ from ..core import UserError, plain
 from ..files import read_json, write_json
 from ..evaluate.agents import PROCESSORS
 from ..foreign import check_weight_files, checked_steps, data_only
+from ..processes import exit_code, how_stopped, stoppable
 
 # %% ../../nbs/98l_commands.lerobot_train.ipynb #012af79f
 def own_flags(words: Sequence[str]) -> tuple[bool, list[str]]:
@@ -199,12 +200,10 @@ def train(asked: bool) -> None:
         print(f"note: LeRobot normalises by this dataset's statistics, not by those saved in {config.policy.pretrained_path}.")
     watch, start = gates_before(config) if asked else Watch(), start_of(config)
     try:
-        with watched(watch), data_only(): script.train(config)
-    except KeyboardInterrupt: interrupted = True
-    else: interrupted = False
-    if interrupted:  # said after LeRobot's progress bar is gone, which the error held
-        print(how_to_go_on(config.output_dir), file=sys.stderr)
-        raise KeyboardInterrupt
+        with stoppable(), watched(watch), data_only(): script.train(config)
+    except KeyboardInterrupt as e:
+        e.add_note(how_to_go_on(config.output_dir))
+        raise
     if watch.policy is None: raise RuntimeError("LeRobot made its optimiser elsewhere; this version cannot be watched.")
     if os.environ.get("RANK", "0") == "0": save_evidence(config, watch, start)  # of several processes, the first one
 
@@ -212,19 +211,20 @@ def train(asked: bool) -> None:
 def how_to_go_on(out: str | Path) -> str:
     "What to do after an interruption."
     last = Path(out, "checkpoints/last/pretrained_model/train_config.json")
-    if not last.is_file(): return "lerobot-wm-train: interrupted before the first checkpoint; start it again."
-    return f"lerobot-wm-train: interrupted; go on with: lerobot-wm-train --config_path={last} --resume=true"
+    if not last.is_file(): return " before the first checkpoint; start it again."
+    return f"; go on with: lerobot-wm-train --config_path={last} --resume=true"
 
 
 def lerobot_wm_train(argv: Sequence[str] | None = None) -> int:
-    "The console script `lerobot-wm-train`; returns the exit code: 1 where a gate did not pass, 2 for a mistake, 130 interrupted."
+    "The console script `lerobot-wm-train`; returns the exit code: 1 where a gate did not pass, 2 for a mistake, 128 + a signal."
     try:
         asked, flags = own_flags(sys.argv[1:] if argv is None else argv)
         if {"-h", "--help"} & {*flags}: print(f"{__doc__}\n  --wm.gates=false  train without asking any gate\n\nLeRobot's flags:")
-        with command_line(flags): train(asked)
-    except UserError as e:
-        print(f"lerobot-wm-train: {e}", file=sys.stderr)
-        return 1 if isinstance(e, Refused) else 2
-    except KeyboardInterrupt: return 130
+        with stoppable(), command_line(flags): train(asked)
+    except UserError as e: sentence, code = str(e), 1 if isinstance(e, Refused) else 2
+    except KeyboardInterrupt as e:
+        sentence, code = how_stopped(e) + getattr(e, "__notes__", ["; start it again."])[0], exit_code(e)
     except SystemExit as e: return 2 if e.code else 0  # LeRobot's parser has said what is wrong
-    return 0
+    else: return 0
+    print(f"lerobot-wm-train: {sentence}", file=sys.stderr)  # not before: LeRobot's progress bar is held by the error
+    return code

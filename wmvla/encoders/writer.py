@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['encode_episode', 'write_shard', 'claimed', 'store_path', 'fresh_meta', 'same_plan', 'start_meta', 'enter_shard',
            'decoded_ahead', 'make_shard', 'ShardJob', 'take_device', 'run_shard_job', 'with_latents', 'note_pictures',
-           'check_sources', 'build_store']
+           'check_sources', 'shards_in_workers', 'build_store']
 
 # %% ../../nbs/35a_encoders.writer.ipynb #861e691d
 """Decodes every frame of a dataset once, encodes it, and writes it into a latent store.
@@ -37,11 +37,12 @@ from threading import Event
 import numpy as np
 from jaxtyping import Float16
 
-from ..core import UserError, parallel_map, progress, torch_threads
+from ..core import UserError, progress, torch_threads
 from ..data.episodes import EpisodeTable, light, stream_episode
 from ..data.pictures import changed_pictures, changes_text, pictures_of
 from .base import Encoder, stream_latents
 from .cache import REPAIR, LatentStore, StoreMeta, open_store, read_meta, unfinished, write_meta
+from ..processes import parallel_map
 
 # %% ../../nbs/35a_encoders.writer.ipynb #85de36c0
 def encode_episode(
@@ -72,13 +73,15 @@ def write_shard(path: Path, shape: tuple[int, int, int], parts: Iterable[Float16
     described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
     work, digest = path.with_name(f".{path.name}.partial"), hashlib.sha256()
-    with open(work, "wb") as file:
-        for raw in chain([header.getvalue()], (part.tobytes() for part in parts)):
-            file.write(raw)
-            digest.update(raw)
-        file.flush()
-        os.fsync(file.fileno())  # the checksum is recorded after this: it must not outlive its bytes
-    os.replace(work, path)
+    try:
+        with open(work, "wb") as file:
+            for raw in chain([header.getvalue()], (part.tobytes() for part in parts)):
+                file.write(raw)
+                digest.update(raw)
+            file.flush()
+            os.fsync(file.fileno())  # the checksum is recorded after this: it must not outlive its bytes
+        os.replace(work, path)
+    finally: work.unlink(missing_ok=True)
     return digest.hexdigest()
 
 # %% ../../nbs/35a_encoders.writer.ipynb #a60fb597
@@ -221,17 +224,18 @@ class ShardJob:
     decode: Callable
     threads: int
     wait: bool = False  # for another writer that has claimed it
+    crew: str = ""  # folder in which the workers of one build claim devices; needed for GPUs
 
 
 _held = ExitStack()  # this process's claim on a device
 _encoders: dict[str, Encoder] = {}  # fingerprint -> this process's encoder
 
 
-def take_device(crew: Path, devices: Sequence[str]) -> str:
+def take_device(crew: str, devices: Sequence[str]) -> str:
     "The first device that no other worker of this crew (a folder of their own) holds, for as long as this process lives."
     for device in devices:
         if device == "cpu": return device
-        if _held.enter_context(claimed(crew, device.replace(":", "-"))): return device
+        if _held.enter_context(claimed(Path(crew), device.replace(":", "-"))): return device
     raise UserError(f"All of {', '.join(devices)} are taken by other workers; use at most {len(devices)} workers.")
 
 
@@ -239,8 +243,7 @@ def run_shard_job(job: ShardJob) -> int:
     "Make a job's shard in this process; how many episodes were made."
     meta = read_meta(job.path)
     if meta.fingerprint not in _encoders:
-        crew = Path(tempfile.gettempdir()) / f"wmvla-crew-{os.getppid()}"  # the workers of one build on one machine
-        encoder = job.load(take_device(crew, job.devices))
+        encoder = job.load(take_device(job.crew, job.devices))
         if encoder.fingerprint() != meta.fingerprint:
             raise UserError(f"A worker opened encoder {encoder.fingerprint()}, but the store is of {meta.fingerprint}; "
                             "the encoder's files changed, start again.")
@@ -271,7 +274,15 @@ def check_sources(path: Path, table: EpisodeTable) -> None:
     if changed := changed_pictures(table, meta.pictures, with_latents(meta)):
         raise UserError(f"The store at {path} no longer fits {table.dataset}, {changes_text(changed)} were replaced; {REPAIR}.")
 
-# %% ../../nbs/35a_encoders.writer.ipynb #ba90a1c7
+# %% ../../nbs/35a_encoders.writer.ipynb #aaae1969
+def shards_in_workers(job: ShardJob, todo: Sequence[str], workers: int) -> Iterator[int]:
+    "How many episodes were made, for each shard of `todo`, in worker processes that share out the devices of `job`."
+    with ExitStack() as stack:
+        if job.devices[0] != "cpu":  # under a name that nobody can guess and put something at
+            job = replace(job, crew=stack.enter_context(tempfile.TemporaryDirectory(prefix="wmvla-crew-")))
+        yield from parallel_map(run_shard_job, [replace(job, shard=shard) for shard in todo], workers)
+
+# %% ../../nbs/35a_encoders.writer.ipynb #15e9870a
 def build_store(
     table: EpisodeTable,
     encoder: Encoder,
@@ -293,12 +304,11 @@ def build_store(
         for wait in (False, True):
             todo = unfinished(path)
             if workers > 1 and (len(todo) > 1 or todo and devices[0] != "cpu"):  # for one shard on a CPU none is started
-                jobs = [ShardJob(path, light(table), shard, load, tuple(devices), decode, threads, wait) for shard in todo]
-                for made in parallel_map(run_shard_job, jobs, workers): bar.update(made)
+                job = ShardJob(path, light(table), "", load, tuple(devices), decode, threads, wait)
+                for made in shards_in_workers(job, todo, workers): bar.update(made)
             else:
                 for shard in todo:
                     if make_shard(path, table, encoder, shard, decode, threads, wait): bar.update(len(meta.shards[shard]))
-    for claims in (path / ".claims", Path(tempfile.gettempdir()) / f"wmvla-crew-{os.getpid()}"):
-        shutil.rmtree(claims, ignore_errors=True)
+    shutil.rmtree(path / ".claims", ignore_errors=True)
     check_sources(path, table)
     return open_store(path)

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from ..core import EpisodeRecord, fingerprint, parallel_map, progress, torch_threads
+from ..core import EpisodeRecord, fingerprint, progress, torch_threads
 from ..files import as_record
 from ..lines import line_of, read_lines
 from ..data.toy import episode_names
 from .laboratory import FOREIGN, Experiment, Trained, lab_data, lab_gates, lab_records, play, shuffle_row, train_arm
 from .statistics import Interval, paired_difference, shared_luck, widened, wilson
 from .verdict import Evidence, choose_roles, claim, gather_evidence
+from ..processes import parallel_map
 
 # %% ../../nbs/88a_evaluate.studies.ipynb #a6b8d4b4
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core import UserError, parallel_map, progress
+from ..core import UserError, progress
 from ..data.source import work_folder
 from ..files import read_json
+from ..processes import parallel_map
 from .environment import Environment, kept
 from .experts import attempts_of, check_teachable, make_teacher
 from wmvla.sim.features import (
