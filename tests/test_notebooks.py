@@ -32,7 +32,7 @@ def test_a_flag_would_be_seen():
     assert not any(READ_BY_NBDEV_ALONE.search(f"#| {flag}\nx = 1") for flag in ("hide", "export", "default_exp core"))
 
 
-@pytest.mark.parametrize("name", ["12_data.windows", "69b_train.machine"])
+@pytest.mark.parametrize("name", ["12_data.windows", pytest.param("69b_train.machine", marks=pytest.mark.slow)])
 def test_a_notebook_with_such_lessons_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("WMVLA_SLOW", raising=False)
