@@ -64,6 +64,7 @@ def layered(env: Path) -> None:
     layer.mkdir()
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
         if not entry.name.startswith(OURS): (layer / entry.name).symlink_to(entry)
+    (env / "share").symlink_to(Path(sys.prefix) / "share")  # Jupyter's kernel and nbconvert's templates
     (site / "layer.pth").write_text(f"{layer}\n")  # a path only: hooks (.pth) that stand in it are not read
     script = (Path(sys.executable).parent / "lerobot-train").read_text().split("\n", 1)[1]
     (env / "bin/lerobot-train").write_text(f"#!{env}/bin/python\n{script}")
