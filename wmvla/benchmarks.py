@@ -248,8 +248,7 @@ def read_benchmark(run_path: str | Path) -> Benchmark:
     "The benchmark of a run folder; `UserError` where there is none, or where a row claims what its number does not say."
     path = Path(run_path)/"benchmark.json"
     if not path.is_file(): raise UserError(f"There is no benchmark at {run_path}; make one with `wmvla run <benchmark>`.")
-    saved = read_json(path)
-    return Benchmark(**{**saved, "rows": tuple(BenchmarkRow(**row) for row in saved["rows"])})
+    return read_json(path, Benchmark, "run the benchmark again")
 
 # %% ../nbs/02_benchmarks.ipynb #79e80b5a
 def amount(value: float) -> str:

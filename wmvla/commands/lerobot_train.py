@@ -27,7 +27,7 @@ from typing import Any
 
 from .flags import print_made
 from ..core import UserError, plain
-from ..files import read_json, write_json
+from ..files import read_dict, read_json, write_json
 from ..evaluate.agents import PROCESSORS
 from ..foreign import check_weight_files, checked_steps, data_only
 from ..processes import exit_code, how_stopped, stoppable
@@ -152,7 +152,8 @@ def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     from wmvla.train.evidence import moved_table
 
     path, made = Path(config.output_dir, "world.json"), evidence(config, watch, start)
-    earlier = read_json(path)["trainings"] if config.resume and path.is_file() else []
+    again = "move it away, the evidence of earlier parts is then lost"
+    earlier = read_dict(path, "trainings", remedy=again)["trainings"] if config.resume and path.is_file() else []
     write_json(path, {"trainings": [*earlier, plain(made)]})
     print(moved_table(made["moved"]), made["gates"][-1], sep="\n")
     for name, strengths in made["gate_strength"].items(): print(f"{name} is open by {max(strengths, key=abs):+.3g}")

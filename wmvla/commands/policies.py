@@ -221,10 +221,11 @@ def plan_line(job, plan) -> str:
 
 def check_place(path: Path, jobs: Sequence, keys: Sequence[str]) -> None:
     "`UserError` where a folder holds rows of another policy, or of other settings, under a name that is used now."
-    from wmvla.files import read_json, write_json
+    from wmvla.files import read_dict, write_json
     from wmvla.sim.suites import benchmark_of
 
-    known = read_json(path) if path.exists() else {}
+    guard = "it keeps two policies apart, so restore it from a copy, or name another folder with --out"
+    known = read_dict(path, remedy=guard) if path.exists() else {}
     for job, key in zip(jobs, keys, strict=True):
         name = f"{job.arm}, training seed {job.train_seed}, memory {job.memory or 'as trained'}, {benchmark_of(job.triple.task)}"
         if known.setdefault(name, key) != key:

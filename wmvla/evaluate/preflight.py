@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..core import EpisodeRecord, UserError, plain
-from ..files import read_json, write_json
+from ..files import as_record, read_dict, read_json, write_json
 from ..data.episodes import EpisodeTable, camera_view, decode_episode
 from ..data.splits import Split
 from ..encoders.base import ClipBuffer, Encoder
@@ -269,9 +269,9 @@ class Preflight:
 def load_results(path: Path) -> Preflight:
     "The file of a preflight; `UserError` where it is none."
     if not path.is_file(): raise UserError(f"There is no preflight at {path}; run `wmvla preflight`, or name its file.")
-    saved = read_json(path)
+    saved = read_dict(path, "gates", remedy="run the same `wmvla preflight` into another --out")
     about = {k: v for k, v in saved.items() if k not in ("gates", "passed", "failed", "cannot_tell")}
-    return Preflight(about, tuple(GateResult(**row) for row in saved["gates"]))
+    return Preflight(about, tuple(as_record(GateResult, row, path) for row in saved["gates"]))
 
 
 def merged(old: Preflight, new: Preflight) -> Preflight:

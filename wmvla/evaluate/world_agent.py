@@ -23,12 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core import UserError, generator
-from ..files import read_json
+from ..files import damaged, read_dict, read_tensors, write_weights
 from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from .agents import Chunk, DecisionRow, Look, Request, checked
@@ -92,19 +90,17 @@ class DonorBank:
 # %% ../../nbs/77b_evaluate.world_agent.ipynb #d239e880
 def save_donors(bank: DonorBank, path: str | Path) -> Path:
     "Store a bank as one safetensors file; atomic."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
-    save_file({"predicted": bank.predicted.contiguous()}, work, metadata={"instruction": json.dumps(bank.instruction)})
-    return work.replace(path)
+    write_weights(path, {"predicted": bank.predicted.contiguous()}, {"instruction": json.dumps(bank.instruction)})
+    return Path(path)
 
 
 def load_donors(path: str | Path) -> DonorBank:
     "Read a bank; `UserError` where the file is missing."
     if not Path(path).is_file():
         raise UserError(f"There is no donor bank at {path}; build one with build_donors before a rollout with shuffled memory.")
-    with safe_open(str(path), "pt") as file:
-        return DonorBank(file.get_tensor("predicted"), tuple(json.loads(file.metadata()["instruction"])))
+    tensors, about = read_tensors(path, remedy := "build it again with build_donors")
+    try: return DonorBank(tensors["predicted"], tuple(json.loads(about["instruction"])))
+    except (KeyError, ValueError) as e: raise damaged(path, f"it is no donor bank: {e!r}", remedy) from e
 
 # %% ../../nbs/77b_evaluate.world_agent.ipynb #8a600023
 def decision_row(step: int, output: PolicyOutput, latency_ms: float) -> DecisionRow:
@@ -119,7 +115,7 @@ def decision_row(step: int, output: PolicyOutput, latency_ms: float) -> Decision
 def trained_cameras(checkpoint: str | Path) -> tuple[str, ...]:
     "The cameras behind the latents that a checkpoint was trained on; empty where nothing says so."
     report = Path(checkpoint).resolve().parents[1] / "report.json"
-    return tuple(read_json(report).get("cameras", ())) if report.is_file() else ()
+    return tuple(read_dict(report, remedy="train again").get("cameras", ())) if report.is_file() else ()
 
 
 def check_sight(policy, encoder, cameras: Sequence[str]) -> None:

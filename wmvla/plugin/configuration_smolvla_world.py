@@ -30,7 +30,7 @@ from ..files import read_json
 from ..data.windows import WindowSpec
 from ..encoders.cache import read_meta
 from ..encoders.catalogue import EncoderConfig
-from ..encoders.choice import reopen_encoder
+from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..foreign import checked_steps
 from ..fusion.gated import GATES
@@ -156,7 +156,7 @@ def encoder_of_store(store: str | Path) -> SmallEncoderConfig | EncoderConfig:
     "What opens the encoder of a store again; of a small one its sizes, for its weights travel with the policy."
     file = Path(store, "encoder.json")
     if not file.is_file(): raise UserError(f"{file} is missing, so no rollout could open its encoder; encode again.")
-    config = EncoderConfig(**read_json(file)["config"])
+    config = read_choice(file).config
     if not Path(config.encoder).is_dir(): return config
     with seeded("world encoder"): encoder = reopen_encoder(file)  # torch's random stream stays where it is
     return encoder.config if isinstance(encoder, SmallEncoder) else config

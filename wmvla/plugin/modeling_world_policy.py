@@ -33,7 +33,7 @@ from ..files import read_json
 from ..data.normalise import Normaliser
 from ..encoders.base import Encoder, raw_images
 from ..encoders.catalogue import EncoderConfig, open_encoder
-from ..encoders.choice import reopen_encoder
+from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..evaluate.agents import Request, Seen
 from ..evaluate.world_agent import WorldAgent, remember
@@ -186,7 +186,7 @@ def read_encoder(path: str | Path, device: str = "cpu") -> tuple[Encoder, SmallE
     encoder, path = reopen_encoder(path, device), Path(path)
     if isinstance(encoder, SmallEncoder): return encoder, encoder.config
     file = path / "encoder.json" if path.is_dir() else path
-    if file.suffix == ".json" and file.is_file(): return encoder, EncoderConfig(**read_json(file)["config"])
+    if file.suffix == ".json" and file.is_file(): return encoder, read_choice(file).config
     return encoder, EncoderConfig(encoder=str(path.resolve()))
 
 

@@ -36,7 +36,7 @@ from lerobot.processor import (
 from torch import Tensor
 
 from ..core import UserError
-from ..files import read_json
+from ..encoders.choice import read_choice
 from ..data.episodes import read_episodes
 from ..data.source import DatasetKeys, reason
 from ..data.windows import WindowIndex, WindowSpec, clamped
@@ -77,7 +77,7 @@ def world_windows(
 def encoder_flags(config: SmolVLAWorldConfig) -> dict[str, Any]:
     "The flags of `wmvla encode` that open the encoder of a configuration: what differs from the defaults."
     file = Path(config.world_store, "encoder.json")  # of a store that is there: it names the folder of a small encoder, too
-    encoder = EncoderConfig(**read_json(file)["config"]) if config.world_store and file.is_file() else config.world_encoder
+    encoder = read_choice(file).config if config.world_store and file.is_file() else config.world_encoder
     changed = {f.name: value for f in fields(encoder) if (value := getattr(encoder, f.name)) != f.default}
     return ({"encoder": encoder.encoder} if isinstance(encoder, EncoderConfig) else {}) | changed
 
