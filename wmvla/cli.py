@@ -36,7 +36,8 @@ from .ranges import Seed, Threads, number
 # %% ../nbs/99_cli.ipynb #788220aa
 def demo_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla demo`."
-    parser.add_argument("--preset", default="demo", help="demo (minutes) or tiny (every stage in seconds) (default: demo)")
+    parser.add_argument("--preset", default="demo",
+                        help="demo (minutes), tiny (every stage in seconds) or libero (libero_spatial) (default: demo)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: named after the preset's fingerprint)")
     parser.add_argument("--workers", type=number(Threads), default=2, help="processes; no result depends on it (default: 2)")

@@ -52,10 +52,11 @@ from .evaluate.world_agent import DONATED, save_donors
 from .policies.world_policy import load_policy
 from .processes import parallel_map
 from .runs import Run, create_run, finish_run, git_state, mark_stage
-from .sim.metaworld import check_tasks
+from .sim.features import check_benchmark
 from .sim.record import CollectConfig, collect
 from .sim.render import RenderSettings, require_egl
 from .sim.replay import ReplayRow, replay
+from .sim.suites import expand_tasks
 from .train.batches import load_data
 from .train.loop import read_report, train_policy
 from .train.recipes import ARMS, DemoPreset, arm_folder, train_jobs
@@ -254,7 +255,7 @@ def run_demo(
     "Run, or continue, the main job; returns its `Run`. `UserError` for a bad id, task, stage or an occupied run."
     if until and until not in STAGES:
         raise UserError(f"There is no stage {until!r}.{near(until, STAGES)} There are: {', '.join(STAGES)}.")
-    check_tasks(preset.tasks)
+    check_benchmark(expand_tasks(preset.tasks))
     require_egl()
     run = create_run(root, run_id or default_run_id(preset), settings_of(preset), preset.seed)
     demo = Demo(preset, RunLayout(run.path))
