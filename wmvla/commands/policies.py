@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DERIVED', 'train_flags', 'train_job', 'train', 'report_line', 'eval_flags', 'path_labels', 'arm_labels',
            'lerobot_seed', 'eval_jobs', 'fit_policies', 'say_unfit', 'check_eval', 'eval_command', 'play_jobs',
-           'plan_line', 'check_place', 'film', 'success_report', 'merge_parquet', 'check_encoder']
+           'played_in', 'plan_line', 'check_place', 'film', 'success_report', 'merge_parquet', 'check_encoder']
 
 # %% ../../nbs/98e_commands.policies.ipynb #677ac876
 """`wmvla train` and `wmvla eval`.
@@ -22,7 +22,7 @@ from typing import Any
 
 from .data import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags, list_flag, print_made
-from ..core import EpisodeRecord, UserError
+from ..core import EpisodeRecord, Triple, UserError
 from ..ranges import Count, Seed, Whole, number
 
 # %% ../../nbs/98e_commands.policies.ipynb #c0740750
@@ -102,6 +102,10 @@ def eval_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory_mode", default=None, metavar="source",
                         help="memory given to our arms F, or a smolvla_world: zero, random, off, ... (default: the trained one)")
     parser.add_argument("--videos", type=number(Whole), default=0, help="episodes a task that are filmed (default: 0)")
+    parser.add_argument("--order", choices=["tasks", "random"], default="tasks",
+                        help="of episodes: task by task, or drawn, every policy on each before the next: then one may look at "
+                             "any time, by `wmvla plan`; all policies stay in memory (default: tasks)")
+    parser.add_argument("--order_seed", type=number(Seed), default=0, help="of a drawn order (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder of episodes.parquet; rows stay (default: eval)")
     add_flags(parser, EvalConfig, skip=["folder"])
 
@@ -206,9 +210,22 @@ def play_jobs(jobs: Sequence, args: argparse.Namespace) -> list[EpisodeRecord]:
     plans = [plan_job(job, config, cards[job.policy_folder]) for job in jobs]
     for job, plan in {j.policy_folder: (j, p) for j, p in zip(jobs, plans, strict=True)}.values(): print(plan_line(job, plan))
     check_place(args.out/"policies.json", jobs, settings_keys(jobs, plans, config))
-    records = evaluate(jobs, config, args.out/"rollouts.jsonl", film)
+    records = evaluate(jobs, config, args.out/"rollouts.jsonl", film, order=played_in(args, [job.triple for job in jobs]))
     merge_parquet(records, args.out/"episodes.parquet")
     return records
+
+# %% ../../nbs/98e_commands.policies.ipynb #4e1a79ac
+def played_in(args: argparse.Namespace, triples: Sequence[Triple]) -> list[Triple]:
+    "The order that the flags ask for, or that an earlier call has drawn, noted in the folder; empty: task by task."
+    from wmvla.evaluate.order import no_anytime, note_order, read_order
+    from wmvla.evaluate.records import read_rows
+
+    begun = read_order(args.out) is None
+    earlier = [r.triple for r in read_rows(args.out/"rollouts.jsonl", []).values()] if begun else []
+    order = note_order(args.out, triples, args.order, args.order_seed, earlier)
+    why = no_anytime(read_order(args.out), triples)
+    if args.order == "random" and why: print(f"note: there is no look before the end, since {why}; take another --out for one.")
+    return order if args.order == "random" and not why else []
 
 
 def plan_line(job, plan) -> str:

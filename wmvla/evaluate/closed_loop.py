@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from ..core import EpisodeRecord, UserError, progress, torch_threads
+from ..core import EpisodeRecord, Triple, UserError, progress, torch_threads
 from ..files import write_json
 from ..lines import line_of
 from ..encoders.choice import reopen_encoder
@@ -84,8 +84,10 @@ class Playing:
     rows: list[DecisionRow] = field(default_factory=list)
 
 
-def in_order(work: Sequence[tuple[str, EvalJob, EvalPlan]]) -> list[tuple[str, EvalJob, EvalPlan]]:
-    "By policy and memory where policies are large, then by task; otherwise as given."
+def in_order(work: Sequence[tuple[str, EvalJob, EvalPlan]], order: Sequence[Triple] = ()) -> list[tuple[str, EvalJob, EvalPlan]]:
+    "By the triples' place in `order`, all policies on each; else by policy and memory where policies are large, then by task."
+    rank = {triple: i for i, triple in enumerate(order)}
+    if rank: return sorted(work, key=lambda w: rank[w[1].triple])
     heavy = lambda job, plan: "" if plan.card.type == OURS else f"{job.policy_folder} {job.memory}"
     return sorted(work, key=lambda w: (heavy(w[1], w[2]), w[1].triple.task))
 
@@ -120,7 +122,7 @@ Work = Sequence[tuple[str, EvalJob, EvalPlan]]  # with each job's key
 
 def perform(crew: Crew, work: Work, agents: Agents, config: EvalConfig) -> Iterator[tuple[str, EpisodeRecord]]:
     "Run jobs on a crew; yields (key, record) as episodes end."
-    waiting, playing, slots, requests = deque(in_order(work)), {}, list(range(crew.idle)), {}
+    waiting, playing, slots, requests = deque(work), {}, list(range(crew.idle)), {}
 
     def begin_more() -> None:
         "Give every free place an episode."
@@ -185,6 +187,7 @@ def evaluate(
     records_path: str | Path | None = None,  # JSON lines of finished episodes; they are not run again
     encode_video: Callable | None = None,  # importable (frames, fps) -> bytes; needed where a job has a video path
     desc: str = "closed loop",  # label of the progress bar
+    order: Sequence[Triple] = (),  # in which the triples are played, each by all policies; empty: by policy and task
 ) -> list[EpisodeRecord]:
     "Run all jobs; rows in job order, equal for any number of workers but for their latency. Crashes of simulators are repaired."
     if encode_video is None and any(job.video_path for job in jobs):
@@ -198,7 +201,7 @@ def evaluate(
     crashes: list[Crash] = []
     if todo:
         with torch_threads(config.threads):
-            results = play_all(list(todo.values()), config, encode_video, desc, crashes)
+            results = play_all(in_order(list(todo.values()), order), config, encode_video, desc, crashes)
             try: done.update(append_rows(results, todo, records_path))
             finally:
                 results.close()

@@ -41,6 +41,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile: a minute before the first step, for trainings of many
     ema: ShareBelowOne = 0.0  # decay of the averaged weights that are kept in place of the last; 0: none
     save_every: Whole = 500  # steps after which a killed training goes on, and the best policy so far is looked for; 0: never
+    keep_every: Whole = 0  # steps after which a policy is kept by its number, as checkpoints/000400, to be evaluated; 0: none
     trackers: tuple[str, ...] = ()  # also report to: tensorboard, trackio, wandb, ...
     device: str = "cpu"  # cpu, cuda, or auto: a GPU where there is one
 
@@ -82,6 +83,12 @@ class TrainJob:
         "Where the policy lies that did best on validation frames."
         return self.folder / "checkpoints" / "best"
 
+    @property
+    def numbered(self) -> dict[int, Path]:
+        "Where the policies lie that are kept by the number of steps they were trained for."
+        each = self.train.keep_every
+        return {n: self.folder / "checkpoints" / f"{n:06d}" for n in range(each, self.train.steps + 1, each)} if each else {}
+
 
 def memory_job(policy: PolicyConfig, train: TrainConfig, seed: int = 0) -> TrainJob:
     "A job on data that is in memory already; it reads and writes no file."
@@ -100,7 +107,7 @@ def former_key(job: TrainJob, data: TrainData) -> str:
 
 def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     "The fingerprint; latents that were never files have no digest."
-    recipe = replace(job.train, trackers=())
+    recipe = {k: v for k, v in vars(replace(job.train, trackers=())).items() if k != "keep_every"}  # neither decides a weight
     codes = None if data.quantiser is None else data.quantiser.fingerprint()
     latents = (data.store.fingerprint, data.store.meta.camera, *filter(None, [digest]))
     return fingerprint([job.policy, recipe, job.seed, data.table.content, data.split.hash, *latents, codes])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['batches_of', 'begin', 'run_training', 'fit', 'TrainReport', 'read_report', 'write_report', 'check_weights',
-           'finished_report', 'make_report', 'earlier_key', 'check_folder', 'new_policy', 'write_out', 'make_room',
-           'take_over', 'begin_folder', 'train_policy']
+           'finished_report', 'make_report', 'earlier_key', 'check_folder', 'new_policy', 'resumable', 'write_out',
+           'make_room', 'take_over', 'begin_folder', 'train_policy']
 
 # %% ../../nbs/70_train.loop.ipynb #e0d1582e
 """Training an arm from cached latents.
@@ -142,7 +142,8 @@ def finished_report(job: TrainJob, key: str) -> TrainReport | None:
     if not (job.folder / "report.json").is_file(): return None
     try:
         if (report := read_report(job.folder)).key != key: return None
-        for checkpoint in (job.checkpoint, *[job.best] * (report.best_step >= 0)): check_weights(checkpoint, report)
+        made = (job.checkpoint, *[job.best] * (report.best_step >= 0), *job.numbered.values())
+        for checkpoint in made: check_weights(checkpoint, report)
         return report
     except UserError as damage: print(f"{damage} That is done now.", file=sys.stderr)
     return None
@@ -155,13 +156,14 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
     action, world = (sum(getattr(row, name) for row in tail) / len(tail) for name in ("loss_action", "loss_world"))
     gates = [gate.detach().tanh().mean().item() for gate in gates_of(policy)]
     error, step = training.best
+    made = (job.checkpoint, job.best, *job.numbered.values()) if job.folder else ()
     return TrainReport(
         job.policy.arm, job.seed, job_key(job, data), data.table.dataset, data.table.revision, data.split.hash,
         data.store.fingerprint, len(rows), round(training.seconds, 2), action, world,
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
         sum(row.nonfinite for row in rows), movement(policy, before), horizon_rows(policy, data, data.validation),
         cameras_of(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
-        {p.name: digest for p in (job.checkpoint, job.best) if (digest := weights_digest(p))} if job.folder else {})
+        {p.name: digest for p in made if (digest := weights_digest(p))})
 
 # %% ../../nbs/70_train.loop.ipynb #8f3d3447
 def earlier_key(folder: Path) -> str | None:
@@ -194,6 +196,13 @@ def check_folder(job: TrainJob, key: str) -> None:
 def new_policy(job: TrainJob, data: TrainData) -> WorldPolicy:
     "The untrained policy of a job, with the statistics of its train frames and the quantiser of its codes."
     return WorldPolicy(job.policy, *fit_normalisers(data), seed=job.seed, quantiser=data.quantiser)
+
+
+def resumable(job: TrainJob, key: str) -> bool:
+    "May a killed training go on? Not where a policy is gone that it kept by number: it begins again, and ends in equal bits."
+    if not job.numbered or not state_file(job.folder).is_file(): return True
+    taken = len(read_tensors(state_file(job.folder), START_OVER)[0]["rows"])
+    return not any(n <= taken and checkpoint_problem(p, key) for n, p in job.numbered.items())
 
 
 def write_out(training: Training, before: dict[str, Tensor]) -> None:
@@ -237,7 +246,7 @@ def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
         sweep(job.folder / "checkpoints")
         (job.folder / "report.json").unlink(missing_ok=True)
         write_json(job.folder / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
-        for checkpoint in (job.checkpoint, job.best): make_room(checkpoint)
+        for checkpoint in (job.checkpoint, job.best, *job.numbered.values()): make_room(checkpoint)
         yield
 
 
@@ -256,7 +265,7 @@ def train_policy(job: TrainJob) -> TrainReport:
             machine.wait_for_everyone()
             policy = new_policy(job, data)
             before = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
-            training = run_training(policy.train(), data, job, resume=True)
+            training = run_training(policy.train(), data, job, resumable(job, job_key(job, data)))
             if training.machine.is_main_process: write_out(training, before)
             training.machine.wait_for_everyone()
             return read_report(job.folder)
