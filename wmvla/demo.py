@@ -24,13 +24,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
-from .core import Triple, UserError, fingerprint, near, plain, progress, torch_threads
+from .core import Triple, UserError, fingerprint, near, plain
 from .files import as_record, read_json, write_json
-from .data.episodes import EpisodeTable, read_episodes, stream_episode
-from .data.splits import Split, load_split, make_split, save_split
+from .data.episodes import read_episodes
+from .data.splits import load_split, make_split, save_split
 from .encoders.cache import LatentStore, open_store
 from .encoders.small import fit_encoder, load_encoder, read_fitted
 from .encoders.stores import check_pictures

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHELVES', 'own_notebooks', 'experiment_folders', 'Parameter', 'Experiment', 'read_parameters', 'read_experiment',
            'list_experiments', 'known_experiments', 'find_experiment', 'check_parameters', 'parse_parameters',
-           'all_lessons', 'run_notebook', 'readable_cells', 'to_html']
+           'all_lessons', 'check_output', 'run_notebook', 'readable_cells', 'to_html']
 
 # %% ../nbs/98_grid.ipynb #669ef8f4
 """Experiments are notebooks with a cell tagged `parameters`; papermill runs them.
@@ -177,6 +177,14 @@ def all_lessons() -> Iterator[None]:
             del os.environ["WMVLA_SLOW"]
 
 # %% ../nbs/98_grid.ipynb #8bcc395e
+def check_output(out: Path) -> None:
+    "`UserError` where a notebook at `out`, or whatever stands there, was not executed by papermill: it would be replaced."
+    if not out.exists(): return
+    try: executed = "papermill" in nbformat.read(out, as_version=4).metadata
+    except Exception as e: raise UserError(f"{out} is no notebook ({type(e).__name__}); name another file with --out.") from e
+    if not executed: raise UserError(f"{out} is a notebook that was written, not executed; name another file with --out.")
+
+
 def run_notebook(
     notebook: str | Path,  # an experiment's name, or a path
     parameters: Mapping[str, Any],  # what to change; the rest keeps its default
@@ -187,6 +195,7 @@ def run_notebook(
     "Execute a notebook with papermill (kernel `python3`, the interpreter of this process) and return `out`."
     experiment, out = find_experiment(notebook), Path(out)
     checked = check_parameters(experiment, parameters)
+    check_output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     # quiet: ipykernel announces its TCP ports on every start
     kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}

@@ -25,7 +25,7 @@ from jaxtyping import Int64
 from safetensors.torch import load_file
 
 from .benchmarks import BenchmarkRow, judge
-from .core import EpisodeRecord, UserError
+from .core import EpisodeRecord
 from .files import read_json
 from .data.episodes import EpisodeTable
 from .data.splits import Split

@@ -23,7 +23,7 @@ from pathlib import Path
 from .dataset import find_split, key_flags, read_source, source_flags
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError, fingerprint, plain
-from ..ranges import Count, Pixels, Seed, Threads, Whole, number
+from ..ranges import Count, Pixels, Seed, Threads, number
 
 # %% ../../nbs/98d_commands.data.ipynb #cfb4c07b
 def collect_flags(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ Each reads files that name each other by fingerprint; what does not belong toget
 # %% ../../nbs/98e_commands.policies.ipynb #b3a64099
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ def train(args: argparse.Namespace) -> None:
     print(moved_table(report.moved))
     print(report_line(report))
     print_made(args.out/"checkpoints"/"last")
+    if not math.isfinite(report.errors.policy):
+        print("wmvla: the training ended with numbers that are not finite; lower --lr or --clip and train into another --out.",
+              file=sys.stderr)
+        raise SystemExit(1)
 
 
 def report_line(report: Any) -> str:

@@ -31,7 +31,7 @@ from ..data.episodes import EpisodeTable, stream_episode
 from ..data.splits import Split
 from ..ranges import Count, NonNegative, Pixels, Positive, check_ranges
 from ..files import read_json, write_json
-from ..folders import FolderKind, atomic_folder, json_marker
+from ..folders import FolderKind, atomic_folder, check_target, json_marker
 from .base import Pictures, effective_rank, image_batch, module_fingerprint, resized
 
 # %% ../../nbs/34_encoders.small.ipynb #db910a57
@@ -237,8 +237,9 @@ def train_frames(
 
 def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, folder: Path, seed: int) -> None:
     "Train the small encoder on the train episodes and store it; its report.json comes last and says that it is whole."
+    fitted = {"split": split.hash, "revision": table.content, "camera": table.keys.image, "seed": seed}
+    check_target(folder, ENCODER, made_from=fingerprint([config, fitted]))  # before a minute of training, not after it
     frames = train_frames(table, split.train, config.pixels)
     with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
-    fitted = {"split": split.hash, "revision": table.content, "camera": table.keys.image, "seed": seed}
     save_encoder(encoder, folder, fitted)
     write_json(folder/"report.json", report)

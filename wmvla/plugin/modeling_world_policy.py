@@ -29,7 +29,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..core import Triple, UserError, plain, torch_threads
-from ..files import read_json
 from ..data.normalise import Normaliser
 from ..encoders.base import Encoder, raw_images
 from ..encoders.catalogue import EncoderConfig, open_encoder
