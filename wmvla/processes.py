@@ -31,6 +31,8 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
+from tqdm import tqdm
+
 from .core import UserError, progress
 
 # %% ../nbs/00c_processes.ipynb #ab58d373
@@ -131,6 +133,7 @@ def _begin(serve: Callable, pipe: Connection, parent: int, args: tuple) -> None:
     for each in STOPS: signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, _ask_to_end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # for processes that it may start
+    tqdm.set_lock(threading.RLock())  # its own one is a semaphore of the system, lost by a worker that is killed
     if sys.platform == "linux":
         CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != parent: os._exit(1)  # the parent died before the request was in force
@@ -272,7 +275,7 @@ def parallel_map(
 ) -> Iterator:
     "Yield `function(job)` for every job, in job order, computed in `workers` fresh single-threaded processes."
     if workers < 1: raise UserError(f"workers is {workers}; somebody must do the work: at least 1.")
-    pool, grace = Pool(function, jobs, workers), 1.0
+    pool = Pool(function, jobs, workers)
     bar = progress(desc=desc, total=len(jobs), unit="job") if desc else None
     try:
         for job in range(len(jobs)):
@@ -280,7 +283,6 @@ def parallel_map(
             if told.error is not None: raise told.error
             if bar is not None: bar.update()
             yield told.value
-        grace = 0.0
     finally:
-        end_workers(list(pool.at), grace)
+        end_workers(list(pool.at), grace=3.0)
         if bar is not None: bar.close()
