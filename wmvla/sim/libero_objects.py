@@ -101,9 +101,10 @@ REPAINTED = {"yellow_cabinet": "wooden_cabinet", "yellow_stove": "flat_stove"}
 def parent_class(assets: Path, category: str) -> Any:
     "LIBERO's class for what a model repaints, else that of its folder."
     from libero.libero.envs import objects
-    known = objects.get_object_dict()
-    alike = known.get(REPAINTED.get(category, category.partition("_")[2]))
-    return alike or getattr(objects, KINDS[model_file(assets, category).relative_to(assets).parts[0]])
+    kind = lambda name: (found := model_file(assets, name)) and found.relative_to(assets).parts[0]
+    plain = REPAINTED.get(category, category.partition("_")[2])
+    if kind(plain) == kind(category): return objects.get_object_dict()[plain]
+    return getattr(objects, KINDS[kind(category)])
 
 
 def register_models(task: LiberoTask) -> None:
