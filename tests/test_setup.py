@@ -156,6 +156,17 @@ def test_a_killed_installation_starts_afresh(machine, installer):
     assert installer() == []
 
 
+@pytest.mark.parametrize("code, said", [(0, "ready"), (2, "going on without LIBERO-PRO's suites")])
+def test_libero_pro_is_fetched_and_can_be_done_without(machine, installer, code, said):
+    machine.program("../.venv/bin/python", f"echo {machine.root}/.venv/bin/python")
+    machine.program("../.venv/bin/wmvla", f'echo "$*" >> $HOME/wmvla.log; exit {code}')
+    done = machine.setup()
+    assert done.returncode == 0 and said in done.stderr and (machine.root / ".venv/.ready").exists()
+    assert (machine.root / "wmvla.log").read_text() == "libero-pro\n"
+    machine.setup()
+    assert (machine.root / "wmvla.log").read_text() == "libero-pro\n", "a machine that is set up is asked nothing"
+
+
 def test_an_unknown_argument_is_refused(machine):
     done = machine.setup("--chek")
     assert done.returncode == 2 and "--check" in done.stderr

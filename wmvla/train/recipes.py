@@ -96,7 +96,7 @@ TINY = DemoPreset(
 LIBERO = DemoPreset(
     "libero", tuple(f"libero_spatial-{number}" for number in range(10)),
     SmallEncoderConfig(width=32, steps=600), PolicyConfig(latent=512, state=8, action=7, layers=1, gripper=True),
-    TrainConfig(steps=1700), episodes_per_task=10, limit=200,  # experts need 80 to 190 steps
+    TrainConfig(steps=3000), episodes_per_task=20, limit=220,  # experts need 80 to 190 steps
     init_per_task=2, intervention_init_per_task=1)
 PRESETS = {p.name: p for p in (DEMO, TINY, LIBERO)}
 
