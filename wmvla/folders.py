@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANIFEST', 'FolderKind', 'json_marker', 'Manifest', 'files_below', 'read_manifest', 'check_manifest', 'check_target',
-           'exchange', 'set_aside', 'atomic_folder']
+           'exchange', 'set_aside', 'make_room', 'atomic_folder']
 
 # %% ../nbs/00b_folders.ipynb #29e22521
 """Writing and replacing folders.
@@ -22,6 +22,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,16 @@ def set_aside(path: Path) -> Path:
     aside = next(name for name in names if not name.exists())
     os.rename(path, aside)
     return aside
+
+# %% ../nbs/00b_folders.ipynb #64b305d2
+def make_room(path: str | Path, kind: FolderKind) -> None:
+    "Set a folder aside whose manifest is damaged and that holds only files of this kind, and say so."
+    path = Path(path)
+    if not path.is_dir() or _is_sacred(path): return
+    try: read_manifest(path)
+    except UserError as damage:
+        if not all(any(fnmatch.fnmatch(name, p) for p in kind.holds) for name in files_below(path)): return
+        print(f"{str(damage).partition(';')[0]}; that folder is now {set_aside(path)}.", file=sys.stderr)
 
 # %% ../nbs/00b_folders.ipynb #30a673ca
 def _put(work: Path, path: Path, kind: FolderKind, keep_old: bool) -> None:

@@ -31,7 +31,7 @@ from .data.episodes import EpisodeTable
 from .data.splits import Split
 from .encoders.base import effective_rank
 from .encoders.cache import open_store
-from .encoders.choice import reopen_encoder
+from .encoders.choice import read_choice, reopen_encoder
 from .encoders.small import read_fitted
 from .evaluate.agents import read_card
 from .evaluate.closed_loop import open_agent
@@ -153,7 +153,7 @@ def look_errors(study: Study) -> GateResult:
 # %% ../nbs/98p_lerobot_study.ipynb #de034ded
 def training_looks(study: Study) -> list[Gate]:
     "Gates of what LeRobot's trainer did."
-    encoder = read_json(study.store/"encoder.json")["config"]["encoder"]
+    encoder = read_choice(study.store/"encoder.json").config.encoder
     fitted = read_fitted(encoder).get("split", "") if Path(encoder).is_dir() else ""
     odd = {f"{job.arm.name} s{job.seed}": count_nonfinite(job.log) for job in study.jobs}
     return [Gate("action error", partial(look_errors, study)), Gate("finite numbers", partial(check_finite, odd)),

@@ -143,16 +143,15 @@ def encode_flags(parser: argparse.ArgumentParser) -> None:
 def choose_encoder(args: argparse.Namespace, table):
     "The encoder that the flags name; the small one is trained first where its folder is empty."
     from wmvla.encoders.catalogue import EncoderConfig, find_family, find_source
-    from wmvla.encoders.small import SmallEncoderConfig
+    from wmvla.encoders.small import SmallEncoderConfig, clear_damaged, fit_encoder
 
     config = EncoderConfig(**asked_of(EncoderConfig, args))
     if config.encoder == "small":
         asked = asked_of(SmallEncoderConfig, args)
         config = replace(config, encoder=str(args.small))
+        if args.repair: clear_damaged(args.small)
         if not (args.small/"report.json").exists():
             if args.verify: raise UserError(f"There is no encoder in {args.small}, so no store to verify; name --small.")
-            from wmvla.encoders.small import fit_encoder
-
             fit_encoder(table, open_dataset(args)[1], SmallEncoderConfig(**asked), args.small, args.seed)
         check_asked(args.small, asked)
     source = find_source(config.encoder)

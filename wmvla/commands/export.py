@@ -22,7 +22,7 @@ from .flags import command, list_flag, print_made
 from ..core import UserError, fingerprint, near
 from ..ranges import Whole, number
 from ..files import file_digest
-from ..folders import FolderKind, atomic_folder, json_marker
+from ..folders import FolderKind, atomic_folder, json_marker, make_room
 
 # %% ../../nbs/98i_commands.export.ipynb #0b2f1d2d
 def find_plugin(kind: str = "world_policy") -> Any:
@@ -97,6 +97,7 @@ def save_folder(policy: Any, out: Path, made_from: str = "", replace: bool = Fal
     "Write a LeRobot policy with its processors; whole or not at all."
     from lerobot.policies.factory import make_pre_post_processors
 
+    make_room(out, EXPORT)
     with atomic_folder(out, EXPORT, made_from, replace) as work:
         policy.save_pretrained(work)
         for part in make_pre_post_processors(policy.config): part.save_pretrained(work)

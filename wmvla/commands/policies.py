@@ -294,9 +294,10 @@ def merge_parquet(records: Sequence[EpisodeRecord], path: Path) -> None:
 def check_encoder(checkpoint: Path, folder: Path) -> int:
     "The training seed of a checkpoint; `UserError` where its training read latents of another encoder."
     from wmvla.encoders.choice import reopen_encoder
-    from wmvla.train.loop import read_report
+    from wmvla.train.loop import check_weights, read_report
 
     report, made = read_report(checkpoint.resolve().parents[1]), reopen_encoder(folder).fingerprint()
+    check_weights(checkpoint.resolve(), report)
     if {*report.latents.split("+")} != {made}:  # one encoder, whatever the number of cameras
         raise UserError(f"{checkpoint} was trained on latents of encoder {report.latents}, but {folder} is {made}; "
                         "evaluate it with the encoder that it was trained with.")

@@ -52,9 +52,9 @@ def verify_command(found: Any, store: Path) -> None:
     "Say whether the codes are those that were written; exit 1 where they are not or there are none."
     from wmvla.world.tokens import verify_tokens
 
-    if found is None: raise UserError(f"There are no tokens of these settings below {store}; make them without --verify.")
+    if found is None: raise UserError(f"There are no whole tokens of these settings below {store}; make them without --verify.")
     whole = verify_tokens(found.root)
-    print(f"{found.root}: {'whole' if whole else 'damaged; delete it and make it again'}")
+    print(f"{found.root}: {'whole' if whole else 'damaged; the same command without --verify makes it again'}")
     raise SystemExit(0 if whole else 1)
 
 

@@ -27,10 +27,11 @@ from torch import nn
 from ..core import UserError, near, plain
 from ..ranges import Count, Whole, check_ranges
 from ..files import read_json
+from ..folders import check_manifest
 from .base import ClipBuffer, Encoder, card_rows, check_causal, probe_video, relative_change
 from .frozen import DTYPES, load_failure
 from .image import POOLINGS, load_image_encoder
-from .small import load_encoder
+from .small import FIT_AGAIN, load_encoder
 from .tokenizer import load_tokenizer
 from .video import load_video_encoder
 
@@ -111,6 +112,7 @@ def find_family(
     path = Path(source)
     if path.is_file() or (path / "encoder.jit").is_file() or re.search("cosmos.*tokenizer", source, re.I): return "tokenizer"
     if path.is_dir():
+        check_manifest(path, FIT_AGAIN)  # of a small encoder; a checkpoint of others has no manifest
         said = read_json(path / "config.json")
         if said.get("encoder") == "small": return "small"
         if "model_type" not in said: raise UserError(f"{path / 'config.json'} names no model_type; pass an encoder's folder.")

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..core import UserError, plain
@@ -221,7 +222,7 @@ def load_pretrained(
                                                              use_safetensors=True, trust_remote_code=False)
         auto = transformers.AutoImageProcessor if kind == "image" else transformers.AutoVideoProcessor
         processor = auto.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as e: raise load_failure(source, files, e) from e
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as e: raise load_failure(source, files, e) from e
     fresh = dict(model.named_parameters())
     for name in info["missing_keys"]:
         if "pooler" not in name:

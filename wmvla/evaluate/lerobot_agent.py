@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ..core import UserError, generator
 from ..files import damaged, read_dict, read_json
+from ..folders import check_manifest
 from .agents import Chunk, DecisionRow, Look, PROCESSORS, RESTORE, Request, action_steps, checked, read_card
 from .batching import FixedBatches, OwnStream, Sample, leaves_random_state
 from .frame_memory import frame_window, frames_read, memory_noise, with_figures, without_figures
@@ -87,6 +88,7 @@ def open_policy(folder: str | Path, execute: int, device: str = "cpu", memory: s
 
     path = Path(folder)
     check_weight_files(path)
+    check_manifest(path, "run the same `wmvla export` again")
     tensor_names(path / "model.safetensors")  # a truncated file has another length than its header says
     register_types()
     known = PreTrainedConfig.get_known_choices()

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..core import UserError, generator
 from ..files import damaged, read_dict, read_tensors, write_weights
+from ..seals import SEAL, check_tensors, tensors_seal
 from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from .agents import Chunk, DecisionRow, Look, Request, checked
@@ -90,7 +91,8 @@ class DonorBank:
 # %% ../../nbs/77b_evaluate.world_agent.ipynb #d239e880
 def save_donors(bank: DonorBank, path: str | Path) -> Path:
     "Store a bank as one safetensors file; atomic."
-    write_weights(path, {"predicted": bank.predicted.contiguous()}, {"instruction": json.dumps(bank.instruction)})
+    tensors, words = {"predicted": bank.predicted.contiguous()}, {"instruction": json.dumps(bank.instruction)}
+    write_weights(path, tensors, words | {SEAL: tensors_seal(tensors, words)})
     return Path(path)
 
 
@@ -98,7 +100,8 @@ def load_donors(path: str | Path) -> DonorBank:
     "Read a bank; `UserError` where the file is missing."
     if not Path(path).is_file():
         raise UserError(f"There is no donor bank at {path}; build one with build_donors before a rollout with shuffled memory.")
-    tensors, about = read_tensors(path, remedy := "build it again with build_donors")
+    tensors, about = read_tensors(path, remedy := "move it away, and repeat the command that made it")
+    check_tensors(tensors, about, path, remedy)
     try: return DonorBank(tensors["predicted"], tuple(json.loads(about["instruction"])))
     except (KeyError, ValueError) as e: raise damaged(path, f"it is no donor bank: {e!r}", remedy) from e
 

@@ -25,10 +25,11 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.pretrained import PreTrainedPolicy
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..core import Triple, UserError, plain, torch_threads
+from ..files import read_weights
+from ..folders import check_manifest
 from ..data.normalise import Normaliser
 from ..encoders.base import Encoder, raw_images
 from ..encoders.catalogue import EncoderConfig, open_encoder
@@ -123,11 +124,12 @@ class LeRobotWorldPolicy(PreTrainedPolicy):
 # %% ../../nbs/94_plugin.modeling_world_policy.ipynb #b31b3f05
 def part_of(file: str | Path, prefix: str) -> dict[str, Tensor]:
     "The tensors of a file whose names begin so, without that beginning."
-    return {name.removeprefix(prefix): tensor for name, tensor in load_file(file).items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in read_weights(file).items() if name.startswith(prefix)}
 
 
 def load_whole(load: Callable, policy: "LeRobotWorldPolicy", file: str, device: str) -> "LeRobotWorldPolicy":
     "Fill a policy from its file; `UserError` unless the file holds exactly its tensors and the encoder of its training."
+    check_manifest(Path(file).parent, "run the same `wmvla export` again")
     if record := policy.config.quantiser:
         policy.model.quantiser = rebuild_quantiser(record, part_of(file, "model.quantiser."), file)
     try: load(policy, file, device, True)

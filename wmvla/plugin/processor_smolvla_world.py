@@ -36,12 +36,12 @@ from lerobot.processor import (
 from torch import Tensor
 
 from ..core import UserError
-from ..encoders.choice import read_choice
 from ..data.episodes import read_episodes
 from ..data.source import DatasetKeys, reason
 from ..data.windows import WindowIndex, WindowSpec, clamped
 from ..encoders.cache import LatentStore, open_store, read_meta, unfinished
 from ..encoders.catalogue import EncoderConfig
+from ..encoders.choice import read_choice
 from ..encoders.stores import check_pictures
 from ..evaluate.agents import PROCESSORS
 from ..evaluate.lerobot_agent import open_processors

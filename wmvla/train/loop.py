@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batches_of', 'begin', 'run_training', 'fit', 'TrainReport', 'read_report', 'write_report', 'check_weights',
            'finished_report', 'make_report', 'earlier_key', 'check_folder', 'new_policy', 'resumable', 'write_out',
-           'make_room', 'take_over', 'begin_folder', 'train_policy']
+           'take_over', 'begin_folder', 'train_policy']
 
 # %% ../../nbs/70_train.loop.ipynb #e0d1582e
 """Training an arm from cached latents.
@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from ..core import UserError, progress, torch_threads
 from ..files import alone, as_record, read_dict, read_json, read_tensors, sweep, write_json, write_weights
-from ..folders import read_manifest, set_aside
-from ..policies.world_policy import RETRAIN, WorldPolicy, gates_of, save_policy
+from ..folders import make_room, set_aside
+from ..policies.world_policy import CHECKPOINT, RETRAIN, WorldPolicy, gates_of, save_policy
 from ..seals import SEAL, sealed, tensors_seal, unsealed
 from ..encoders.stores import cameras_of
 from .batches import Batch, TrainData, augment, batch_to, fit_normalisers, load_data, needs_future, train_batches
@@ -212,12 +212,6 @@ def write_out(training: Training, before: dict[str, Tensor]) -> None:
     write_report(job.folder, make_report(training, before))
 
 # %% ../../nbs/70_train.loop.ipynb #34a12b90
-def make_room(checkpoint: Path) -> None:
-    "Set a checkpoint aside whose manifest is damaged."
-    try: read_manifest(checkpoint)
-    except UserError as damage: print(f"{damage} That is done now; the old one is {set_aside(checkpoint)}.", file=sys.stderr)
-
-
 def take_over(job: TrainJob, data: TrainData) -> None:
     "Give a training of an earlier version today's key, where no latents were written after it."
     key, former = job_key(job, data), former_key(job, data)
@@ -246,7 +240,7 @@ def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
         sweep(job.folder / "checkpoints")
         (job.folder / "report.json").unlink(missing_ok=True)
         write_json(job.folder / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
-        for checkpoint in (job.checkpoint, job.best, *job.numbered.values()): make_room(checkpoint)
+        for checkpoint in (job.checkpoint, job.best, *job.numbered.values()): make_room(checkpoint, CHECKPOINT)
         yield
 
 

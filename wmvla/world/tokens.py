@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PER', 'TOKENS', 'latents_of', 'store_source', 'TokenMeta', 'read_token_meta', 'TokenStore', 'open_tokens',
-           'verify_tokens', 'tokens_path', 'write_codes', 'build_tokens', 'TokensConfig', 'find_tokens',
-           'values_quantiser', 'fit_tokens', 'usage_of', 'DiscreteTargets', 'discrete_targets', 'CodeFrames',
-           'places_of_codes', 'frames_per_token']
+           'same_latents', 'intact_tokens', 'verify_tokens', 'tokens_path', 'write_codes', 'build_tokens',
+           'TokensConfig', 'find_tokens', 'values_quantiser', 'fit_tokens', 'usage_of', 'DiscreteTargets',
+           'discrete_targets', 'CodeFrames', 'places_of_codes', 'frames_per_token']
 
 # %% ../../nbs/40a_world.tokens.ipynb #dc8bdb58
 """The token store: the codes of every frame, beside the latents that they were made of.
@@ -17,6 +17,7 @@ part of a split only, all frames are encoded, and a store of other latents is re
 """
 
 # %% ../../nbs/40a_world.tokens.ipynb #4ed85fd3
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,8 +30,8 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from ..core import UserError, fingerprint, near, plain, progress
-from ..files import file_digest, read_json, write_json
-from ..folders import FolderKind, atomic_folder, json_marker
+from ..files import as_record, digest_once, file_digest, read_array, read_dict, write_json
+from ..folders import MANIFEST, FolderKind, atomic_folder, check_manifest, json_marker, make_room, set_aside
 from ..data.episodes import EpisodeTable
 from ..data.splits import Split
 from ..data.windows import WindowIndex, frames_of
@@ -38,7 +39,7 @@ from ..encoders.cache import LatentStore
 from .fsq import FSQConfig
 from .kmeans import KMeansConfig, VectorSource
 from .quantise import (
-    CodeUsage, FittedOn, Quantiser, ScalarQuantiser, code_usage, fit_quantiser, load_quantiser, write_quantiser)
+    FIT_AGAIN, CodeUsage, FittedOn, Quantiser, ScalarQuantiser, code_usage, fit_quantiser, load_quantiser, write_quantiser)
 
 # %% ../../nbs/40a_world.tokens.ipynb #bc164690
 PER = ("token", "frame")
@@ -88,16 +89,17 @@ class TokenMeta:
     recipe: dict[str, Any]  # settings, seed and split that lead to this quantiser; empty where it was handed in
     usage: CodeUsage  # over all frames
     checksum: str  # SHA-256 of codes.npy
+    latents: str = ""  # digest of the latents' bytes; an earlier version noted none
 
 # %% ../../nbs/40a_world.tokens.ipynb #13cb9303
 def read_token_meta(path: str | Path) -> TokenMeta:
     "The description of a token store; `UserError` where there is none."
     file = Path(path) / "meta.json"
     if not file.is_file(): raise UserError(f"There is no token store at {path}; make one with `wmvla tokens`.")
-    saved = read_json(file)
-    if "usage" not in saved: raise UserError(f"{path} holds something else than tokens; name a folder below <store>/tokens.")
-    usage = CodeUsage(**saved["usage"] | {"persistence": tuple(saved["usage"]["persistence"])})
-    return TokenMeta(**saved | {"fitted": FittedOn(**saved["fitted"]), "usage": usage})
+    check_manifest(path, FIT_AGAIN)
+    if "usage" not in (saved := read_dict(file, remedy=FIT_AGAIN)):
+        raise UserError(f"{path} holds something else than tokens; name a folder below <store>/tokens.")
+    return as_record(TokenMeta, saved, file, FIT_AGAIN)
 
 # %% ../../nbs/40a_world.tokens.ipynb #ec77fb91
 class TokenStore:
@@ -110,7 +112,7 @@ class TokenStore:
     @cached_property
     def codes(self) -> Integer[np.ndarray, "t n"]:
         "All codes, memory-mapped."
-        return np.load(self.root / "codes.npy", mmap_mode="r")
+        return read_array(self.root / "codes.npy", FIT_AGAIN, mmap=True)
 
     @cached_property
     def quantiser(self) -> Quantiser:
@@ -128,13 +130,33 @@ def open_tokens(
     path: str | Path,
     store: LatentStore | None = None,  # the latents that the reader also uses
 ) -> TokenStore:
-    "A token store; `UserError` where it was made of other latents than `store`."
+    "A token store; `UserError` where it is damaged, or was made of other latents than `store`."
     tokens = TokenStore(path)
+    if not (codes := tokens.root / "codes.npy").is_file() or digest_once(codes) != tokens.meta.checksum:
+        raise UserError(f"{codes} does not hold the codes that were written; {FIT_AGAIN}.")
+    _ = tokens.quantiser  # says what is wrong with it
     made = (tokens.meta.store, tokens.meta.revision)
     if store is not None and made != (here := (store.fingerprint, store.meta.revision)):
         raise UserError(f"The tokens at {path} were made of latents {made[0]} (dataset revision {made[1][:12]}), but the latent "
                         f"store is {here[0]} ({here[1][:12]}); make them again with `wmvla tokens`.")
+    if store is not None and not same_latents(tokens, store):
+        raise UserError(f"The latents at {store.root} were made again after the tokens at {path}; {FIT_AGAIN}.")
     return tokens
+
+
+def same_latents(tokens: TokenStore, store: LatentStore) -> bool:
+    "Whether tokens are of the latents that a store holds now; those of an earlier version, whether no shard is newer."
+    if tokens.meta.latents: return tokens.meta.latents == store.digest
+    shards = [p.stat().st_mtime_ns for p in store.root.glob("shard-*.npy")]
+    return not shards or max(shards) <= (tokens.root / "codes.npy").stat().st_mtime_ns
+
+
+def intact_tokens(path: Path, store: LatentStore) -> TokenStore | None:
+    "The tokens at `path`; None where there are none, or such as must be made again, which is said."
+    if not (path / "meta.json").is_file(): return None
+    try: return open_tokens(path, store)
+    except UserError as damage: print(damage, file=sys.stderr)
+    return None
 
 
 def verify_tokens(path: str | Path) -> bool:
@@ -180,14 +202,16 @@ def build_tokens(
         raise UserError(f"The quantiser takes vectors of {quantiser.width} numbers, the latents at {store.root} have "
                         f"{store.width}; fit one on these latents.")
     path = tokens_path(store, quantiser, per)
-    if (path / "meta.json").is_file(): return open_tokens(path, store)
+    if (known := intact_tokens(path, store)) is not None: return known
+    make_room(path, TOKENS)
+    if path.is_dir() and not (path / MANIFEST).is_file(): set_aside(path)  # of an earlier version, and damaged
     with atomic_folder(path, TOKENS, made_from=fingerprint([store.fingerprint, quantiser.fingerprint(), per])) as work:
         codes = write_codes(work / "codes.npy", store, quantiser, per, batch)
         usage = code_usage(codes, np.asarray(store.meta.length), quantiser.codes)
         write_quantiser(quantiser, work, fitted := fitted or FittedOn())
         write_json(work / "meta.json", TokenMeta(
             store.fingerprint, store.meta.dataset, store.meta.revision, quantiser.name, quantiser.fingerprint(), quantiser.codes,
-            codes.shape[1], len(codes), per, fitted, plain(recipe or {}), usage, file_digest(work / "codes.npy")))
+            codes.shape[1], len(codes), per, fitted, plain(recipe or {}), usage, file_digest(work / "codes.npy"), store.digest))
     return open_tokens(path, store)
 
 # %% ../../nbs/40a_world.tokens.ipynb #d2c96668
@@ -220,9 +244,9 @@ class TokensConfig:
 def find_tokens(store: LatentStore, split: Split, config: TokensConfig = TokensConfig(), seed: int = 0) -> TokenStore | None:
     "The finished token store of this recipe, if there is one."
     for file in sorted(store.root.glob("tokens/[!.]*/meta.json")):  # a dot begins what another process has not finished
-        meta = read_token_meta(file.parent)
-        if (meta.store, meta.revision, meta.recipe) == (store.fingerprint, store.meta.revision, config.recipe(split, seed)):
-            return TokenStore(file.parent)
+        if ".replaced-" in file.parent.name: continue
+        if (known := intact_tokens(file.parent, store)) is None: continue
+        if known.meta.recipe == config.recipe(split, seed): return known
     return None
 
 # %% ../../nbs/40a_world.tokens.ipynb #198b803c
