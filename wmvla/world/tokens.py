@@ -6,7 +6,7 @@
 __all__ = ['PER', 'TOKENS', 'latents_of', 'store_source', 'TokenMeta', 'read_token_meta', 'TokenStore', 'open_tokens',
            'same_latents', 'intact_tokens', 'verify_tokens', 'tokens_path', 'write_codes', 'build_tokens',
            'TokensConfig', 'find_tokens', 'values_quantiser', 'fit_tokens', 'usage_of', 'DiscreteTargets',
-           'discrete_targets', 'CodeFrames', 'places_of_codes', 'frames_per_token']
+           'discrete_targets']
 
 # %% ../../nbs/40a_world.tokens.ipynb #dc8bdb58
 """The token store: the codes of every frame, beside the latents that they were made of.
@@ -297,44 +297,3 @@ def discrete_targets(tokens: TokenStore, index: WindowIndex) -> DiscreteTargets:
     "Present and future codes of windows."
     both = tokens.gather(index.shown[:, index.spec.history - 1 :])
     return DiscreteTargets(both[:, 0], both[:, 1:], index.future_mask)
-
-# %% ../../nbs/40a_world.tokens.ipynb #4edd0210
-@dataclass(frozen=True)
-class CodeFrames:
-    "Nearest frames of some codes, nearest first; -1 and infinity where a code has fewer."
-    frame: Int[Tensor, "v c"]
-    token: Int[Tensor, "v c"]  # place in the frame
-    distance: Float[Tensor, "v c"]  # from latent to code
-
-
-def places_of_codes(tokens: TokenStore, codes: Sequence[int], among: int, part: int = 1 << 16) -> list[Int[Tensor, "c 2"]]:
-    "Up to about `among` (frame, token) pairs of each code, evenly over the store, read in parts."
-    found = [[] for _ in codes]
-    thin = lambda rows: rows[:: max(1, -(-len(rows) // among))]
-    for first in range(0, tokens.n_frames, part):
-        here = np.asarray(tokens.codes[first : first + part])
-        for places, code in zip(found, codes, strict=True): places.append(thin(np.argwhere(here == code) + (first, 0)))
-    return [torch.from_numpy(thin(np.concatenate(places))) for places in found]
-
-# %% ../../nbs/40a_world.tokens.ipynb #b8bda9db
-def frames_per_token(
-    tokens: TokenStore,
-    store: LatentStore,
-    codes: Sequence[int],
-    count: int = 8,  # frames a code
-    among: int = 512,  # occurrences of a code that are compared
-) -> CodeFrames:
-    "The frames that show a code best, each frame once."
-    wanted = torch.tensor(codes)
-    frame, token = (torch.full((len(codes), count), -1) for _ in range(2))
-    distance = torch.full((len(codes), count), torch.inf)
-    for i, places in enumerate(places_of_codes(tokens, codes, among)):
-        rows = store_source(store, places[:, 0], tokens.meta.per)
-        latents = rows.read(torch.arange(len(places)) * rows.group + places[:, 1]) if len(places) else torch.zeros(0, store.width)
-        far = (latents - tokens.quantiser.decode(wanted[i])).norm(dim=1)
-        order = far.argsort(stable=True)
-        seen = places[order, 0].tolist()
-        first = torch.tensor([j for j, f in enumerate(seen) if f not in seen[:j]][:count], dtype=torch.int64)
-        best = order[first]
-        frame[i, : len(best)], token[i, : len(best)], distance[i, : len(best)] = *places[best].T, far[best]
-    return CodeFrames(frame, token, distance)
