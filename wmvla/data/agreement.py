@@ -101,13 +101,14 @@ def check_spans(
     dataset: str,
 ) -> None:
     "`UserError` where an episode of a video file ends early, or two claim the same seconds."
+    late = lambda first, last: NEAR*frame + CLOCK*(last - first)  # how much later a row may be than the video's clock
     for (episode, path, first, last), end in zip(spans, ends, strict=True):
-        if last > end + NEAR*frame or first < -NEAR*frame:
+        if last > end + late(first, last) or first < -NEAR*frame:
             raise UserError(f"Episode {episode} of {dataset} ends early in its video: its rows ask for pictures from {first:.6g} "
                             f"to {last:.6g} s of {path}, its span ends at {end:.6g} s; correct `timestamp` or `to_timestamp`, or "
                             f"{RESTORE}.")
     for (one, path, first, last), (other, _, begin, _) in zip(spans, spans[1:], strict=False):
-        if begin - last < -NEAR*frame or begin - first < .5*frame:
+        if begin - last < -late(first, last) or begin - first < .5*frame:
             raise UserError(f"Episodes {one} and {other} of {dataset} claim the same span of the video {path} (one until "
                             f"{last:.6g} s, the other from {begin:.6g} s), so one would have the other's pictures; correct "
                             f"`from_timestamp`, or {RESTORE}.")

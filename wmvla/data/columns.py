@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'parquet_files', 'opened_table', 'numbers', 'read_sorted', 'Layout', 'read_layout', 'vectors', 'is_text',
-           'text_codes', 'task_texts', 'batches', 'count_rows', 'blame', 'Frames', 'at_row', 'read_batch',
+           'texts_in', 'text_codes', 'task_texts', 'batches', 'count_rows', 'blame', 'Frames', 'at_row', 'read_batch',
            'read_frames', 'task_codes', 'episode_instructions']
 
 # %% ../../nbs/09a_data.columns.ipynb #0e93d578
@@ -132,13 +132,20 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
+def texts_in(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
+    "The texts of a column; `UserError` for bytes that are none."
+    try: return column.to_pylist()
+    except UnicodeDecodeError as e:
+        raise UserError(f"The dataset holds a text that is not UTF-8 ({e.reason}); write it again, or {RESTORE}.") from e
+
+
 def text_codes(
     column: pa.Array,  # of strings
     known: dict[str, int],  # text -> number; grows
 ) -> Int64[np.ndarray, "t"]:
     "The number of each row's text, -1 for a missing one."
     words = column.dictionary_encode()
-    numbers = np.array([known.setdefault(word, len(known)) for word in words.dictionary.to_pylist()] + [-1])
+    numbers = np.array([known.setdefault(word, len(known)) for word in texts_in(words.dictionary)] + [-1])
     return numbers[words.indices.fill_null(len(numbers) - 1).to_numpy()]
 
 
@@ -151,7 +158,7 @@ def task_texts(root: Path) -> dict[int, str]:
     if (len(table) and bad >= 0) or not words or len(set(codes.tolist())) < len(codes):
         raise UserError(f"{path} does not give each task_index one text; {RESTORE}.")
     text = "task" if "task" in words else words[0]  # LeRobot's is the index of a data frame, which may have no name
-    return dict(zip(codes.tolist(), table[text].to_pylist(), strict=True))
+    return dict(zip(codes.tolist(), texts_in(table[text]), strict=True))
 
 # %% ../../nbs/09a_data.columns.ipynb #ae1f0a01
 ORDER: dict[str, type] = {"index": int, "episode_index": int, "frame_index": int, "timestamp": float}  # LeRobot's own columns

@@ -93,6 +93,7 @@ def counted_times(
     times: Float64[np.ndarray, "n"],  # at which pictures are expected
     before: int,  # pictures in the file before the first of them
     frame: float,  # seconds
+    start: float,  # the time at which their episode starts
 ) -> Float64[np.ndarray, "n"]:
     "The times to seek; `OtherClock` where the counted pictures lie elsewhere."
     rate, base = float(stream.average_rate or 0), stream.time_base
@@ -102,7 +103,7 @@ def counted_times(
     found = film_times(path)
     if len(found) != stream.frames: return times  # the header says one thing and the packets another: go by time
     own = found[number[0] : number[0] + len(number)]
-    if (far := np.abs(own - times) > DRIFT*frame*(1 + 1e-6) + CLOCK*(times - times[0])).any():
+    if (far := np.abs(own - times) > DRIFT*frame*(1 + 1e-6) + CLOCK*(times - start).clip(0)).any():
         at = int(far.argmax())
         raise OtherClock(f"picture {number[at]} lies at {own[at]:.6g} s, the metadata expect it at {times[at]:.6g} s")
     return own
@@ -123,6 +124,7 @@ def video_pictures(
     before: int = 0,  # pictures in the file before the first of these
     total: int = 0,  # rows of all its episodes together; 0: not known
     until: float = float("inf"),  # seconds from which the pictures are another episode's
+    start: float | None = None,  # seconds at which the episode starts; None: with the first of the times
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     "The pictures at these times, decoded in one pass; ends early where one is missing, `Unfit` for clocks that differ."
     from av.video.reformatter import VideoReformatter
@@ -132,7 +134,8 @@ def video_pictures(
         stream = container.streams.video[0]
         check_depth(stream)
         if total and stream.frames == total:
-            times = counted_times(stream, path, np.asarray(times, float), before, frame).tolist()
+            begin = times[0] if start is None else start
+            times = counted_times(stream, path, np.asarray(times, float), before, frame, begin).tolist()
         elif times[-1] > until - .5*frame:
             raise OtherClock(f"its rows ask for pictures until {times[-1]:.6g} s, and from {until:.6g} s on they are another's")
         # the keyframe before the first picture, with a tick to spare for times that were rounded

@@ -209,7 +209,8 @@ def episode_source(table: EpisodeTable, episode: int, first: int, count: int) ->
     if not table.video: return stored_pictures(path, table.camera, table.root, table.number(episode), first, count)
     span, frame = table.video[episode], 1/table.fps
     times = np.arange(first, first + count)*frame if table.clock is None else table.clock[row : row + count]
-    return video_pictures(path, (span.start_s + times).tolist(), frame, span.before + first, span.total, span.until_s)
+    places = (span.before + first, span.total, span.until_s, span.start_s)
+    return video_pictures(path, (span.start_s + times).tolist(), frame, *places)
 
 # %% ../../nbs/10_data.episodes.ipynb #9b2ac741
 def no_picture(table: EpisodeTable, episode: int, frame: int) -> UserError:

@@ -272,7 +272,8 @@ def check_sources(path: Path, table: EpisodeTable) -> None:
     "`UserError` where picture files are not those that the finished shards were made of."
     meta = read_meta(path)
     if changed := changed_pictures(table, meta.pictures, with_latents(meta)):
-        raise UserError(f"The store at {path} no longer fits {table.dataset}, {changes_text(changed)} were replaced; {REPAIR}.")
+        own = {name: [table.number(e) for e in episodes] for name, episodes in changed.items()}
+        raise UserError(f"The store at {path} no longer fits {table.dataset}, {changes_text(own)} were replaced; {REPAIR}.")
 
 # %% ../../nbs/35a_encoders.writer.ipynb #aaae1969
 def shards_in_workers(job: ShardJob, todo: Sequence[str], workers: int) -> Iterator[int]:

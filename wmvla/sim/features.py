@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CONVENTIONS', 'COLUMNS', 'Conventions', 'CollectConfig', 'check_benchmark', 'check_numbers', 'check_states',
            'env_config', 'longest', 'settings_of', 'identity_of', 'provenance_of', 'demonstrated', 'column',
-           'dataset_features', 'open_writer', 'quiet', 'frame_columns', 'write_episode', 'frame_bytes', 'episode_bytes']
+           'dataset_features', 'open_writer', 'quiet', 'exact_statistics', 'frame_columns', 'write_episode',
+           'frame_bytes', 'episode_bytes']
 
 # %% ../../nbs/23e_sim.features.ipynb #dc7b42e3
 """`CollectConfig` says what to record; `dataset_features` names the columns as the published dataset of that benchmark does;
@@ -188,6 +189,27 @@ def quiet() -> Iterator[None]:
     finally:
         if bars: datasets.enable_progress_bars()
 
+# %% ../../nbs/23e_sim.features.ipynb #b8c1f2d1
+@contextlib.contextmanager
+def exact_statistics() -> Iterator[None]:
+    "In the block, LeRobot's mean and standard deviation of an episode's vectors come from double precision."
+    import lerobot.datasets.dataset_writer as writer
+
+    theirs = writer.compute_episode_stats
+
+    def exact(columns: dict, features: dict, *args: Any, **kwargs: Any) -> dict:
+        found = theirs(columns, features, *args, **kwargs)
+        for name, rows in columns.items():
+            if name not in found or features[name]["dtype"] not in ("float32", "float64"): continue
+            for key, value in (("mean", rows.mean(0, dtype=np.float64)), ("std", rows.std(0, dtype=np.float64))):
+                kept = found[name][key]
+                found[name][key] = value.reshape(kept.shape).astype(kept.dtype)
+        return found
+
+    writer.compute_episode_stats = exact
+    try: yield
+    finally: writer.compute_episode_stats = theirs
+
 # %% ../../nbs/23e_sim.features.ipynb #262b1401
 def frame_columns(episode: TeacherEpisode) -> dict[str, np.ndarray]:
     "The rows of every column that either benchmark has, by its name."
@@ -202,7 +224,7 @@ def write_episode(dataset: Any, episode: TeacherEpisode) -> None:
     columns = {name: rows for name, rows in frame_columns(episode).items() if name in dataset.features}
     for t in range(len(episode.action)):
         dataset.add_frame({name: rows[t] for name, rows in columns.items()} | {"task": episode.instruction})
-    with quiet(): dataset.save_episode()
+    with quiet(), exact_statistics(): dataset.save_episode()
 
 # %% ../../nbs/23e_sim.features.ipynb #1c31f01d
 def frame_bytes(config: CollectConfig) -> int:
