@@ -179,6 +179,9 @@ def all_lessons() -> Iterator[None]:
 # %% ../nbs/98_grid.ipynb #8bcc395e
 def check_output(out: Path) -> None:
     "`UserError` where a notebook at `out`, or whatever stands there, was not executed by papermill: it would be replaced."
+    page = out.with_suffix(".html")
+    if page.exists() and not out.exists():
+        raise UserError(f"{page} stands where the page would be written; name another file with --out.")
     if not out.exists(): return
     try: executed = "papermill" in nbformat.read(out, as_version=4).metadata
     except Exception as e: raise UserError(f"{out} is no notebook ({type(e).__name__}); name another file with --out.") from e

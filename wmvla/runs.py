@@ -162,6 +162,8 @@ def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parent
     known = open_run(path) if (path/"run.json").exists() else None
     if known and known.record.config != config:
         raise UserError(f"Run {run_id} exists with another configuration; choose another --run-id.")
+    foreign = sorted({p.name for p in path.iterdir()} - {"lock"}) if path.is_dir() and not known else []
+    if foreign: raise UserError(f"{path} holds other files ({foreign[0]}) and no run; choose another --run-id.")
     path.mkdir(parents=True, exist_ok=True)
     if not hold(path): raise UserError(f"Another process is working on run {run_id}; wait for it or stop it first.")
     run = known or Run(path, RunRecord(run_id, config, seed, created=now(), parents=list(parents)))
@@ -172,8 +174,11 @@ def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parent
 
 
 def _point_latest(path: Path) -> None:
-    "Make `latest` beside the run a link to it, atomically."
-    with atomic_file(path.parent/"latest") as link: link.symlink_to(path.name)
+    "Make `latest` beside the run a link to it, atomically; what is no link stays."
+    latest = path.parent/"latest"
+    if latest.exists() and not latest.is_symlink():
+        raise UserError(f"{latest} is no link to a run; move it away, or name another folder with --runs.")
+    with atomic_file(latest) as link: link.symlink_to(path.name)
 
 # %% ../nbs/01_runs.ipynb #f4d9a8c3
 def mark_stage(run: Run, name: str, seconds: float) -> None:
