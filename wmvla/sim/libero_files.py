@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['ASSET_FOLDERS', 'ASSETS_COMMAND', 'ASSET_PARTS', 'package_folder', 'libero_home', 'cache_folder', 'write_settings',
-           'whole_assets', 'assets_candidates', 'libero_assets', 'configure_libero', 'libero_ready', 'require_libero']
+           'settings_for_now', 'whole_assets', 'assets_candidates', 'libero_assets', 'configure_libero',
+           'prepare_libero', 'libero_ready', 'require_libero']
 
 # %% ../../nbs/21a_sim.libero_files.ipynb #684e964a
 """The files that LIBERO is made of: its package, the settings that it reads at its import, and its objects and scenes, which come
 from PyPI with this package. Nothing here asks, downloads, or waits for a simulator to be imported."""
 
 # %% ../../nbs/21a_sim.libero_files.ipynb #20378f2a
+import atexit
 import importlib.util
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from ..core import UserError, fingerprint, plain
@@ -47,7 +51,20 @@ def write_settings() -> Path:
     folder = Path(os.environ.setdefault("LIBERO_CONFIG_PATH", str(ours)))
     file = folder/"config.yaml"
     stale = folder == ours and file.exists() and file.read_text(encoding="utf-8") != json.dumps(plain(places), indent=1)
-    if stale or not file.exists(): write_json(file, places)
+    try:
+        if stale or not file.exists(): write_json(file, places)
+    except OSError:
+        if folder != ours: raise
+        return settings_for_now(places)
+    return folder
+
+
+def settings_for_now(places: dict[str, Path]) -> Path:
+    "The same in a temporary folder that goes with this process: for a home that cannot be written to."
+    folder = Path(tempfile.mkdtemp(prefix="wmvla-libero-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["LIBERO_CONFIG_PATH"] = str(folder)
+    write_json(folder/"config.yaml", places)
     return folder
 
 # %% ../../nbs/21a_sim.libero_files.ipynb #af1a7891
@@ -79,6 +96,11 @@ def configure_libero() -> Path:
     import libero.libero as package
     if whole_assets(libero_assets()): package._assets_path_cache = str(libero_assets())
     return folder
+
+
+def prepare_libero() -> None:
+    "As `configure_libero`, where LIBERO is installed: for whoever is imported before others may import it."
+    if package_folder("libero") is not None: configure_libero()
 
 
 def libero_ready() -> bool:
