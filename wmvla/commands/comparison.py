@@ -13,7 +13,6 @@ The first arm is claimed to be better than the second; the others are controls. 
 
 # %% ../../nbs/98k_commands.comparison.ipynb #84a5a124
 import argparse
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +57,7 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
 # %% ../../nbs/98k_commands.comparison.ipynb #35e4d092
 def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "Mean differences over groups of tasks, tasks and groups, a line each; none that would be the whole difference again."
-    from wmvla.evaluate.averages import paired_averages, task_weights
+    from wmvla.evaluate.averages import paired_averages, pooled_views
     from wmvla.evaluate.contrasts import rows_of
     from wmvla.evaluate.statistics import in_points
     from wmvla.sim.suites import group_of
@@ -67,10 +66,8 @@ def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[
     groups, pairs = {r.task: group_of(r.task) for r in sides[0]}, Counter(r.task for r in sides[0])
     if len(groups) < 2: return []
     several = groups if len({*groups.values()}) > 1 else None
-    weights = {"tasks": task_weights([*pairs]), "groups": task_weights([*pairs], several)}
-    same = {over for over, w in weights.items() if all(math.isclose(pairs[t], w[t] * pairs.total()) for t in pairs)}
-    name = lambda over: f"{over}, each weighing the same" if over in weights else over
-    rows = [row for row in paired_averages(*sides, several) if row.over not in same]
+    name = lambda over: f"{over}, each weighing the same" if over in ("tasks", "groups") else over
+    rows = [row for row in paired_averages(*sides, several) if row.over not in pooled_views(pairs, several)]
     return [f"{row.arm}, mean over {name(row.over)} ({row.n} pairs, {row.trainings} trainings): {in_points(row.success)}"
             for row in rows]
 

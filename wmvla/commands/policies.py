@@ -17,6 +17,7 @@ Each reads files that name each other by fingerprint; what does not belong toget
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -265,7 +266,7 @@ def film(frames, fps: int) -> bytes:
 # %% ../../nbs/98e_commands.policies.ipynb #a4e762db
 def success_report(records: Sequence[EpisodeRecord]) -> str:
     "Success of every arm and memory by task and as means over tasks and groups, with intervals, and the time of its decisions."
-    from wmvla.evaluate.averages import success_averages
+    from wmvla.evaluate.averages import pooled_views, success_averages
     from wmvla.evaluate.statistics import success_table
     from wmvla.sim.suites import group_of
 
@@ -278,7 +279,9 @@ def success_report(records: Sequence[EpisodeRecord]) -> str:
             took = f"{times[len(times) // 2]:.1f} ms a decision"  # as computed: in company where a batch allows it
             lines.append(f"{name:<14} {row.task:<28} {row.successes}/{row.n}  {row.success}  {took}")
         if len({r.task for r in own}) > 1:
-            lines += [f"{name:<14} {'mean over ' + a.over:<28} {a.success}" for a in success_averages(own, groups)]
+            again = pooled_views(Counter(r.task for r in own), groups)
+            means = [a for a in success_averages(own, groups) if a.over not in again]
+            lines += [f"{name:<14} {'mean over ' + a.over:<28} {a.success}" for a in means]
     return "\n".join(lines)
 
 # %% ../../nbs/98e_commands.policies.ipynb #95cd1279

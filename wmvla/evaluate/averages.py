@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['task_weights', 'tilted_shares', 'pushed', 'score_limit', 'stratified_interval', 'stratified_rate',
-           'stratified_difference', 'crossed_interval', 'AverageRow', 'average_views', 'crossed_table', 'widened',
-           'average_rows', 'success_averages', 'paired_averages']
+           'stratified_difference', 'crossed_interval', 'AverageRow', 'average_views', 'pooled_views', 'crossed_table',
+           'widened', 'average_rows', 'success_averages', 'paired_averages']
 
 # %% ../../nbs/79c_evaluate.averages.ipynb #be01b2f3
 """The headline of a benchmark is a mean over tasks, or a mean over groups of tasks. Tasks are fixed strata: score intervals for
@@ -171,6 +171,13 @@ def average_views(tasks: Sequence[str], groups: Mapping[str, str] | None) -> dic
     views["groups"] = task_weights(tasks, groups)
     found = list(dict.fromkeys(group for task, group in groups.items() if task in views["tasks"]))
     return {g: task_weights([t for t in views["tasks"] if groups[t] == g]) for g in found} | views
+
+
+def pooled_views(episodes: Mapping[str, int], groups: Mapping[str, str] | None = None) -> set[str]:
+    "Means in which every episode weighs the same (task -> its episodes): they are the pooled rate once more."
+    share = {task: count / sum(episodes.values()) for task, count in episodes.items()}
+    same = lambda weights: weights.keys() == share.keys() and all(math.isclose(weights[t], share[t]) for t in share)
+    return {over for over, weights in average_views([*episodes], groups).items() if same(weights)}
 
 # %% ../../nbs/79c_evaluate.averages.ipynb #3a6c0a4a
 def crossed_table(
