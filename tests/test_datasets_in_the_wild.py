@@ -48,8 +48,9 @@ def record(root: Path, kind: str) -> Path:
     vector = {"dtype": "float32", "shape": (3,), "names": ["x", "y", "z"]}
     features = {EYE: {"dtype": kind, "shape": (32, 64, 3), "names": ["height", "width", "channels"]}}
     features |= {"observation.state": vector, "action": vector}
-    dataset = LeRobotDataset.create("toy/toy", 10, root=root, use_videos=kind == "video", features=features,
-                                    rgb_encoder=RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=0))
+    video = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=0, preset="ultrafast")
+    dataset = LeRobotDataset.create("toy/toy", 10, root=root, use_videos=kind == "video", features=features, rgb_encoder=video,
+                                    encoder_threads=1, streaming_encoding=kind == "video")
     rng = np.random.default_rng(0)
     for episode, length in enumerate(LENGTHS):
         for frame in range(length):
