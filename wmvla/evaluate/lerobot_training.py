@@ -72,7 +72,7 @@ def look_fit(
     if not policy.world_store: return gate("latent store", False, "no latent store is named", fix)
     try:
         store = open_store(policy.world_store, policy.world_fingerprint or None)
-        check_pictures(table, store)
+        if store.meta.revision == table.content: check_pictures(table, store)
     except UserError as e: return gate("latent store", False, str(e).rstrip("."), fix)
     meta = store.meta
     saw = f"{len(meta.length)} episodes with {sum(meta.length)} frames, revision {meta.revision[:12]}"
