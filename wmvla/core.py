@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TROUBLE', 'UserError', 'near', 'trouble', 'system_error', 'plain', 'json_text', 'fingerprint', 'seed_from',
-           'generator', 'torch_threads', 'Bar', 'progress', 'Triple', 'EpisodeRecord']
+           'generator', 'cache_folder', 'torch_threads', 'Bar', 'progress', 'Triple', 'EpisodeRecord']
 
 # %% ../nbs/00_core.ipynb #322a0c3a
 """What every room shares.
@@ -116,6 +116,11 @@ def generator(*parts: Any):
     import torch  # here, not above: the command line answers --help without loading torch
 
     return torch.Generator().manual_seed(seed_from(*parts))
+
+# %% ../nbs/00_core.ipynb #1203861f
+def cache_folder() -> Path:
+    "Where what can be made again is kept for all projects: `$XDG_CACHE_HOME/wmvla`, by default `~/.cache/wmvla`."
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))/"wmvla"
 
 # %% ../nbs/00_core.ipynb #5d8bcd9c
 @contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .dataset import find_split, key_flags, read_source, source_flags
 from .flags import add_flags, command, from_flags, list_flag, print_made
-from ..core import UserError, fingerprint, plain
+from ..core import UserError, cache_folder, fingerprint, plain
 from ..ranges import Count, Pixels, Seed, Threads, number
 
 # %% ../../nbs/98d_commands.data.ipynb #cfb4c07b
@@ -67,8 +67,7 @@ def replay_log(root: Path) -> Path:
     "Where the rows of a dataset's replay are kept: beside it, or in the user's cache where nothing can be written there."
     root = root.absolute()
     if os.access(root.parent, os.W_OK): return root.with_name(f".{root.name}.replay.jsonl")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")
-    return cache/"wmvla"/f"{root.name}-{fingerprint(str(root))}.replay.jsonl"
+    return cache_folder()/f"{root.name}-{fingerprint(str(root))}.replay.jsonl"
 
 # %% ../../nbs/98d_commands.data.ipynb #a4a93763
 @command("replay", "put recorded actions into fresh simulators; exit 1 unless they lead where they once led", replay_flags)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, fingerprint, progress
+from ..core import UserError, cache_folder, fingerprint, progress
 from ..files import file_digest, read_dict, read_json, write_json
 from .schema import RESTORE
 from .source import HubSource, is_camera
@@ -47,8 +47,7 @@ def is_settled(state: Sequence[int]) -> bool:
 # %% ../../nbs/09e_data.digests.ipynb #f4750c44
 def cache_file(root: Path) -> Path:
     "The file with the digests of a dataset folder."
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home)/"wmvla"/"digests"/f"{fingerprint(str(root.resolve()))}.json"
+    return cache_folder()/"digests"/f"{fingerprint(str(root.resolve()))}.json"
 
 
 def known_digests(file: Path) -> dict[str, list]:

@@ -20,10 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..core import UserError, fingerprint
+from ..core import UserError, cache_folder, fingerprint
 from ..files import file_digest
 from ..folders import FolderKind, atomic_folder
-from .libero_files import cache_folder
 
 # %% ../../nbs/21b_sim.libero_pro.ipynb #117de60d
 CHANGES = ("lan", "object", "swap", "task")  # wording, objects, places, goal
