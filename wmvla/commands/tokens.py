@@ -13,7 +13,7 @@ Heavy imports stand inside the functions, so that `wmvla --help` answers at once
 
 # %% ../../nbs/98f_commands.tokens.ipynb #b17a1271
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,13 @@ def tokens_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, TokensConfig)
 
 # %% ../../nbs/98f_commands.tokens.ipynb #dbe95dcb
-def verify_command(found: Any, store: Path) -> None:
+def verify_command(found: Sequence[Path], store: Path) -> None:
     "Say whether the codes are those that were written; exit 1 where they are not or there are none."
     from wmvla.world.tokens import verify_tokens
 
-    if found is None: raise UserError(f"There are no whole tokens of these settings below {store}; make them without --verify.")
-    whole = verify_tokens(found.root)
-    print(f"{found.root}: {'whole' if whole else 'damaged; the same command without --verify makes it again'}")
+    if not found: raise UserError(f"There are no tokens of these settings below {store}; make them without --verify.")
+    whole = verify_tokens(found[0])
+    print(f"{found[0]}: {'whole' if whole else 'damaged; the same command without --verify makes it again'}")
     raise SystemExit(0 if whole else 1)
 
 
@@ -62,13 +62,13 @@ def verify_command(found: Any, store: Path) -> None:
 def tokens_command(args: argparse.Namespace) -> None:
     "`wmvla.world.tokens.fit_tokens`."
     from wmvla.encoders.cache import open_store
-    from wmvla.world.tokens import TokensConfig, find_tokens, fit_tokens, usage_of
+    from wmvla.world.tokens import TokensConfig, find_tokens, fit_tokens, recipe_folders, usage_of
 
     config = from_flags(TokensConfig, args)
     table, split, _ = open_dataset(args, make=not args.verify)
     store = open_store(args.store)
+    if args.verify: verify_command(recipe_folders(store, split, config, args.seed), args.store)
     found = find_tokens(store, split, config, args.seed)
-    if args.verify: verify_command(found, args.store)
     tokens = fit_tokens(table, store, split, config, args.seed)
     parts = {"train": split.train, "validation": split.validation}
     what = "found, not made again" if found else f"fitted on {len(split.train)} train episodes"

@@ -91,6 +91,7 @@ def torn(root: Path) -> bool:
     if not journal.is_file(): return False
     said = read_json(journal)
     if not isinstance(said, dict) or not isinstance(said.get("files"), dict): return True
+    if not said["files"] and (root/"meta/wmvla.json").is_file(): return False  # nothing declared yet, and a whole one moved here
     paths = [p for part in ("data", "videos", "meta/episodes") for p in (root/part).rglob("*") if p.is_file()]
     small = {name: (root/name).read_bytes() for name in said.get("small", {}) if (root/name).is_file()}
     return ({p.relative_to(root).as_posix(): p.stat().st_size for p in paths} != said["files"]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PER', 'TOKENS', 'latents_of', 'store_source', 'TokenMeta', 'read_token_meta', 'TokenStore', 'open_tokens',
            'same_latents', 'intact_tokens', 'verify_tokens', 'tokens_path', 'write_codes', 'build_tokens',
-           'TokensConfig', 'find_tokens', 'values_quantiser', 'fit_tokens', 'usage_of', 'DiscreteTargets',
-           'discrete_targets']
+           'TokensConfig', 'find_tokens', 'recipe_folders', 'values_quantiser', 'fit_tokens', 'usage_of',
+           'DiscreteTargets', 'discrete_targets']
 
 # %% ../../nbs/40a_world.tokens.ipynb #dc8bdb58
 """The token store: the codes of every frame, beside the latents that they were made of.
@@ -19,6 +19,7 @@ part of a split only, all frames are encoded, and a store of other latents is re
 # %% ../../nbs/40a_world.tokens.ipynb #4ed85fd3
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -160,8 +161,12 @@ def intact_tokens(path: Path, store: LatentStore) -> TokenStore | None:
 
 
 def verify_tokens(path: str | Path) -> bool:
-    "Whether the codes are the bytes that were written."
-    return file_digest(Path(path) / "codes.npy") == read_token_meta(path).checksum
+    "Whether codes, quantiser and description are the bytes that were written; what is wrong is said."
+    try: open_tokens(path)
+    except UserError as damage:
+        print(damage, file=sys.stderr)
+        return False
+    return True
 
 # %% ../../nbs/40a_world.tokens.ipynb #791b9abe
 def tokens_path(store: LatentStore, quantiser: Quantiser, per: str) -> Path:
@@ -243,11 +248,18 @@ class TokensConfig:
 # %% ../../nbs/40a_world.tokens.ipynb #a6644c29
 def find_tokens(store: LatentStore, split: Split, config: TokensConfig = TokensConfig(), seed: int = 0) -> TokenStore | None:
     "The finished token store of this recipe, if there is one."
+    every = (intact_tokens(path, store) for path in recipe_folders(store, split, config, seed))
+    return next((tokens for tokens in every if tokens is not None), None)
+
+
+def recipe_folders(store: LatentStore, split: Split, config: TokensConfig = TokensConfig(), seed: int = 0) -> list[Path]:
+    "Folders whose description names this recipe, whole or damaged."
+    found, recipe = [], config.recipe(split, seed)
     for file in sorted(store.root.glob("tokens/[!.]*/meta.json")):  # a dot begins what another process has not finished
         if ".replaced-" in file.parent.name: continue
-        if (known := intact_tokens(file.parent, store)) is None: continue
-        if known.meta.recipe == config.recipe(split, seed): return known
-    return None
+        with suppress(UserError):  # a description that cannot be read names no recipe
+            if read_dict(file).get("recipe") == recipe: found.append(file.parent)
+    return found
 
 # %% ../../nbs/40a_world.tokens.ipynb #198b803c
 def values_quantiser(store: LatentStore, config: TokensConfig) -> ScalarQuantiser:
