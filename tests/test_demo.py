@@ -135,7 +135,7 @@ def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     run = done[1]
     dataset, split, encoder = run / "dataset", run / "split.json", run / "encoder"
     code, out, _ = run_command(capsys, "encode", dataset, "--split", split, "--encoder", encoder, "--cache", tmp_path / "cache")
-    store = out.split(" at ")[-1].strip()
+    store = out.splitlines()[-1]
     assert code == 0 and Path(store, "meta.json").exists()
     sizes = ["--width", "32", "--layers", "1", "--heads", "2", "--steps", "5", "--batch", "8"]
     made = ["--split", split, "--store", store]
