@@ -14,37 +14,29 @@ digest of the rest of its content. JSON with a flipped digit is still JSON, a we
 
 # %% ../nbs/00d_seals.ipynb #f0bb0227
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .core import UserError, fingerprint, plain, progress
+from .core import UserError, fingerprint, plain, progress, without_nan
 
 # %% ../nbs/00d_seals.ipynb #cc791985
 SEAL = "seal"
 
 
-def _as_json(value: Any) -> Any:
-    "`value` as strict JSON holds it: null for numbers that are not finite."
-    if isinstance(value, float) and not math.isfinite(value): return None
-    if isinstance(value, dict): return {k: _as_json(v) for k, v in value.items()}
-    return [_as_json(v) for v in value] if isinstance(value, list) else value
-
-
 def sealed(record: Any) -> dict[str, Any]:
     "A record as a dictionary for JSON, with the digest of its content."
     flat = plain(record)
-    return {**flat, SEAL: fingerprint(_as_json(flat))}
+    return {**flat, SEAL: fingerprint(without_nan(flat))}
 
 
 def unsealed(raw: Any, path: str | Path, remedy: str) -> dict[str, Any]:
     "What was sealed, without the seal; `UserError` where it is no longer that. An earlier version's file has none and is taken."
     if not isinstance(raw, dict): raise UserError(f"{path} holds something else than was written there; {remedy}.")
     content = {name: value for name, value in raw.items() if name != SEAL}
-    if SEAL in raw and raw[SEAL] != fingerprint(_as_json(content)):
+    if SEAL in raw and raw[SEAL] != fingerprint(without_nan(content)):
         raise UserError(f"{path} was changed after it was written (its seal differs); {remedy}.")
     return content
 
