@@ -45,6 +45,11 @@ class Range:
         if math.isfinite(self.high): ends.append(f"{'below' if self.below else 'at most'} {self.high:.12g}")
         return " and ".join(ends) or "finite"
 
+    def against(self, value: int | float) -> str:
+        "As in a sentence about this wrong value: an end that only the machine sets is named to whoever passed it."
+        machine = self.high >= 2**31 - 1 and not (math.isfinite(value) and value > self.high)
+        return str(dataclasses.replace(self, high=math.inf) if machine else self)
+
 # %% ../nbs/00f_ranges.ipynb #b94015b5
 Positive = Annotated[float, Range(0.0, above=True)]  # a rate, a width, a duration
 NonNegative = Annotated[float, Range(0.0)]  # a weight, a standard deviation
@@ -82,7 +87,7 @@ def check_number(name: str, value: Any, allowed: Range) -> None:
     "`UserError` where a number, or one of several, is out of its range; None and text pass."
     for one in value if isinstance(value, tuple | list) else (value,):
         if isinstance(one, int | float) and not isinstance(one, bool) and one not in allowed:
-            raise UserError(f"{name} is {one}; it must be {allowed}.")
+            raise UserError(f"{name} is {one}; it must be {allowed.against(one)}.")
 
 # %% ../nbs/00f_ranges.ipynb #681948ee
 def number(kind: Any) -> Callable[[str], int | float]:
@@ -92,7 +97,7 @@ def number(kind: Any) -> Callable[[str], int | float]:
     def parse(text: str) -> int | float:
         try: value = base(text)
         except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if base is int else ''}number") from None
-        if value not in allowed: raise argparse.ArgumentTypeError(f"it is {text}, but must be {allowed}")
+        if value not in allowed: raise argparse.ArgumentTypeError(f"it is {text}, but must be {allowed.against(value)}")
         return value
 
     parse.__name__ = base.__name__
