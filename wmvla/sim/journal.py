@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Attempt', 'REWRITTEN', 'PARTS', 'BALLAST', 'Provenance', 'padded', 'read_provenance', 'is_part', 'commit',
-           'roll_back', 'resumable', 'forget', 'free_bytes', 'is_full', 'workplace']
+           'roll_back', 'resumable', 'forget', 'free_bytes', 'is_full', 'keep_compiled', 'workplace']
 
 # %% ../../nbs/23a_sim.journal.ipynb #b7831814
 """Keeps a LeRobotDataset that is being written safe. `commit` declares a finished state, `roll_back` returns to it,
@@ -150,6 +150,12 @@ def is_full(error: BaseException, root: Path) -> bool:
     return free_bytes(root) < BALLAST//4
 
 # %% ../../nbs/23a_sim.journal.ipynb #eb355237
+def keep_compiled() -> None:
+    "Name torch's folder of compiled kernels now: it would choose this recording's temporary one and make that again afterwards."
+    name = f"torchinductor_{os.environ.get('USER') or os.getuid()}"  # as torch itself names it
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir())/name))
+
+
 @contextlib.contextmanager
 def workplace(root: Path) -> Iterator[Path]:
     "The hidden work folder: locked, with ballast, and used for temporary files."
@@ -163,6 +169,7 @@ def workplace(root: Path) -> Iterator[Path]:
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"Another process is recording into {root}; wait for it, or record into another folder.") from error
+        keep_compiled()
         before, tempfile.tempdir = tempfile.tempdir, str(work/"tmp")
         try:
             (work/"ballast").write_bytes(os.urandom(BALLAST))
