@@ -20,7 +20,6 @@ import fcntl
 import fnmatch
 import json
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -139,11 +138,11 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
 
 
-def set_aside(path: Path) -> Path:
-    "Rename a folder to a free name beside it that says when; returns that name."
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    names = (path.with_name(f"{path.name}.replaced-{stamp}{end}") for end in ("", *(f"-{i}" for i in range(1, 1000))))
-    aside = next(name for name in names if not name.exists())
+def set_aside(path: Path, name: str = "") -> Path:
+    "Rename a folder to a free name beside it that says when (`name`: what it was called); returns that name."
+    start = f"{name or path.name}.replaced-{datetime.now():%Y%m%d-%H%M%S}"
+    names = (path.with_name(start + end) for end in ("", *(f"-{i}" for i in range(1, 1000))))
+    aside = next(free for free in names if not free.exists())
     os.rename(path, aside)
     return aside
 
@@ -161,17 +160,13 @@ def make_room(path: str | Path, kind: FolderKind) -> None:
 def _put(work: Path, path: Path, kind: FolderKind, keep_old: bool) -> None:
     "Move the finished folder `work` to `path`; an older one is exchanged for it and removed, or kept beside it."
     if not path.is_dir(): return os.rename(work, path)
-    if keep_old and any(path.iterdir()):
-        set_aside(path)
-        return os.rename(work, path)
-    if not exchange(work, path):
-        old = path.with_name(work_name(path.name))
-        os.rename(path, old)
+    if exchange(work, path): old = work
+    else:
+        old = set_aside(path)  # under no name that a sweep would take: a kill before the next line must lose nothing
         os.rename(work, path)
-        work = old
-    # what came in meanwhile is not ours to remove
-    if not any(work.iterdir()) or not _is_ours(work, kind): shutil.rmtree(work)
-    else: os.rename(work, path.with_name(f"{path.name}.replaced-{secrets.token_hex(4)}"))
+    foreign = _is_ours(old, kind)  # what came in meanwhile is not ours to remove
+    if not any(old.iterdir()) or not (keep_old or foreign): shutil.rmtree(old)
+    elif old == work: set_aside(old, path.name)
 
 # %% ../nbs/00b_folders.ipynb #e998f68e
 def _begin_work(path: Path, kind: FolderKind) -> tuple[Path, int]:
