@@ -15,14 +15,14 @@ import psutil
 import pytest
 import torch
 
-from wmvla.commands.lerobot_eval import lerobot_wm_eval
-from wmvla.evaluate.closed_loop import evaluate
-from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
-from wmvla.evaluate.records import read_parquet, without_latency
+from wmvla.cli.lerobot_eval import lerobot_wm_eval
+from wmvla.rollout.closed_loop import evaluate
+from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
+from wmvla.rollout.records import read_parquet, without_latency
 from wmvla.sim.suites import camera_keys
 
 METAWORLD, LIBERO = "drawer-close-v3", "libero_spatial-0"
-EVAL = [sys.executable, "-c", "import sys; from wmvla.commands.lerobot_eval import lerobot_wm_eval as main; sys.exit(main())"]
+EVAL = [sys.executable, "-c", "import sys; from wmvla.cli.lerobot_eval import lerobot_wm_eval as main; sys.exit(main())"]
 SHORT = {METAWORLD: 40, LIBERO: 14}  # environment steps; the untrained ACT closes some drawers in 24 to 29
 
 
@@ -174,8 +174,8 @@ def test_smolvla_has_noise_of_its_own_in_every_episode(smolvla):
 
 def test_noise_reaches_the_actions(smolvla):
     from wmvla.core import Triple
-    from wmvla.evaluate.agents import Request, Seen
-    from wmvla.evaluate.lerobot_agent import LeRobotAgent
+    from wmvla.rollout.agent import Request, Seen
+    from wmvla.rollout.lerobot_agent import LeRobotAgent
 
     agent = LeRobotAgent(smolvla, batch=2)
     picture = {"observation.image": np.zeros((1, 48, 48, 3), np.uint8)}
@@ -224,7 +224,7 @@ def test_episodes_agree_with_lerobot_eval(act, monkeypatch):
     import mujoco
     from lerobot.envs.metaworld import MetaworldEnv
 
-    from wmvla.evaluate.lerobot_agent import LeRobotAgent
+    from wmvla.rollout.lerobot_agent import LeRobotAgent
 
     executed, decide, formatted = {}, LeRobotAgent.decide, MetaworldEnv._format_raw_obs
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from wmvla.cli import main
+from wmvla.cli.main import main
 from wmvla.core import UserError
 from wmvla.data.episodes import decode_episode, decode_frames, read_episodes
 from wmvla.data.splits import load_split
@@ -487,7 +487,7 @@ def test_a_path_with_a_slip_is_answered_at_once(recorded, capsys, monkeypatch):
 
 def test_a_killed_recording_says_so(videos):
     from wmvla.data.source import work_folder
-    from wmvla.sim.journal import Provenance, commit
+    from wmvla.demos.journal import Provenance, commit
 
     commit(videos, Provenance({}, "", "", 32, "fast", 10))
     assert is_right(read_episodes(videos))  # as committed

@@ -10,25 +10,25 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from wmvla.cli import main
+from wmvla.checks import sim_visit
+from wmvla.checks.base import choose_gates, run_gates
+from wmvla.checks.batch_invariance import agent_gates
+from wmvla.checks.dataset import LOOKS, subject_gates
+from wmvla.checks.dataset_vs_sim import measured
+from wmvla.checks.preflight import encoder_gates, policy_gates
+from wmvla.checks.sim_visit import Subject
+from wmvla.cli.main import main
 from wmvla.data.normalise import Normaliser
-from wmvla.encoders.writer import build_store
-from wmvla.evaluate import sightings
-from wmvla.evaluate.agents import Chunk, DecisionRow, Look
-from wmvla.evaluate.agreement import measured
-from wmvla.evaluate.company import agent_gates
-from wmvla.evaluate.gates import choose_gates, run_gates
-from wmvla.evaluate.inspection import LOOKS, subject_gates
-from wmvla.evaluate.preflight import encoder_gates, policy_gates
-from wmvla.evaluate.sightings import Subject
-from wmvla.evaluate.world_agent import WorldAgent
+from wmvla.demos import replay
+from wmvla.demos.record import collect
+from wmvla.demos.schema import CollectConfig
 from wmvla.files import read_json, write_json
-from wmvla.policies.trunk import PolicyConfig
-from wmvla.policies.world_policy import WorldPolicy
-from wmvla.sim import replay
-from wmvla.sim.features import CollectConfig
+from wmvla.latents.write import build_store
+from wmvla.policy.trunk import PolicyConfig
+from wmvla.policy.world_policy import WorldPolicy
+from wmvla.rollout.agent import Chunk, DecisionRow, Look
+from wmvla.rollout.world_agent import WorldAgent
 from wmvla.sim.metaworld import MetaworldEnvironment
-from wmvla.sim.record import collect
 
 TASKS = ("drawer-open-v3", "pick-place-v3")
 PICTURES = {"image orientation", "first frame"}
@@ -243,7 +243,7 @@ class Overwritten(MetaworldEnvironment):
 
 def install(monkeypatch, world):
     """Every simulator that a gate opens, to look or to replay, is this one."""
-    monkeypatch.setattr(sightings, "make_environment", lambda c: world(c.task, c.settings))
+    monkeypatch.setattr(sim_visit, "make_environment", lambda c: world(c.task, c.settings))
     monkeypatch.setattr(replay, "blind_environment", lambda task: world(task))
 
 
@@ -417,11 +417,11 @@ def test_cannot_tell_blocks_like_a_failure(copy, capsys):
 
 
 def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
+    from wmvla.checks.base import GateResult
     from wmvla.core import EpisodeRecord
-    from wmvla.evaluate.contrasts import contrast
-    from wmvla.evaluate.gates import GateResult
-    from wmvla.evaluate.standing import CORE, judged, refusals
-    from wmvla.evaluate.verdict import claim, gather_evidence
+    from wmvla.stats.contrasts import contrast
+    from wmvla.verdict.required_checks import CORE, judged, refusals
+    from wmvla.verdict.rules import claim, gather_evidence
 
     rest = (9, 1.0, 0.0, 0.0, 1.0, 0)  # steps, latency, gate, share, entropy, nonfinite
     wins = {"A": ("off", 4), "F": ("pred", 12), "F-history": ("history", 4), "F-present": ("present", 4)}
@@ -444,7 +444,7 @@ def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
 
 def test_a_baseline_that_never_succeeds_is_seen(sound, capsys, tmp_path):
     from wmvla.core import EpisodeRecord
-    from wmvla.evaluate.records import write_parquet
+    from wmvla.rollout.records import write_parquet
 
     for wins, code in ((0, 1), (1, 0)):
         rows = [EpisodeRecord("A", 0, "off", "push-v3", i, 0, i < wins, 9, 1.0, 0.0, 0.0, 1.0, 0) for i in range(3)]
@@ -474,7 +474,7 @@ def test_libero_pictures_as_the_simulator_draws_them_are_seen(libero, monkeypatc
     class Raw(LiberoEnvironment):
         def images(self): return {k: np.ascontiguousarray(x[::-1, ::-1]) for k, x in super().images().items()}
 
-    monkeypatch.setattr(sightings, "make_environment", lambda c: Raw(c.task, c.settings))
+    monkeypatch.setattr(sim_visit, "make_environment", lambda c: Raw(c.task, c.settings))
     assert found_in(libero) == PICTURES
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wmvla.cli import main
-from wmvla.encoders.cache import read_meta, write_meta
-from wmvla.evaluate.records import read_parquet, without_latency
+from wmvla.cli.main import main
 from wmvla.files import read_json, write_json
+from wmvla.latents.store import read_meta, write_meta
+from wmvla.rollout.records import read_parquet, without_latency
 from wmvla.runs import open_run
 
 WMVLA = [Path(sys.executable).parent / "wmvla"]
@@ -111,8 +111,8 @@ def test_evaluation_does_not_depend_on_the_number_of_workers(twin):
 def test_the_dataset_opens_in_plain_lerobot_and_shows_a_fresh_reset(done):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+    from wmvla.demos.record import read_provenance
     from wmvla.sim.metaworld import MetaworldEnvironment
-    from wmvla.sim.record import read_provenance
     from wmvla.sim.render import RenderSettings
 
     root = done[1] / "dataset"

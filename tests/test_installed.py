@@ -134,7 +134,7 @@ def test_own_commands_need_no_plugin(installed):
 
 
 def test_run_lists_what_a_checkout_lists(installed):
-    from wmvla.grid import list_experiments, own_notebooks
+    from wmvla.studies.papermill import list_experiments, own_notebooks
 
     done = installed.run("wmvla", "run")
     assert done.returncode == 0, done.stderr
@@ -152,7 +152,7 @@ def test_the_demo_runs_to_its_report(both):
 def test_plain_lerobot_train_knows_the_type(both, tmp_path):
     from test_smolvla_world import encode, flags_of, record
 
-    from wmvla.policies.small_vlm import TINY, make_vlm, smolvla_settings
+    from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
 
     dataset, vlm = record(tmp_path / "dataset"), make_vlm(TINY, tmp_path / "vlm", ["close the drawer"])
     policy = smolvla_settings(TINY, vlm) | {"type": "smolvla_world", "chunk_size": 6, "n_action_steps": 4, "device": "cpu",

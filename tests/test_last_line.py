@@ -4,10 +4,10 @@ import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
-from wmvla.cli import main  # registers all commands
-from wmvla.commands import lerobot_eval, lerobot_train, policies
-from wmvla.commands.flags import COMMANDS
-from wmvla.view.example import example_training
+from wmvla.cli import lerobot_eval, lerobot_train, policies
+from wmvla.cli.flags import COMMANDS
+from wmvla.cli.main import main  # registers all commands
+from wmvla.view.sample_run import example_training
 
 MAKERS = ("collect", "encode", "tokens", "train", "eval", "export", "run", "demo", "intervene", "compare", "preflight", "data")
 
@@ -28,7 +28,7 @@ def test_every_maker_ends_with_it():
 
 
 def test_collect(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("wmvla.sim.record.collect", lambda root, config: print("recording") or root)
+    monkeypatch.setattr("wmvla.demos.record.collect", lambda root, config: print("recording") or root)
     assert last_line(capsys, "collect", tmp_path / "d", "--tasks", "push-v3,reach-v3") == str(tmp_path / "d")
 
 
@@ -55,9 +55,9 @@ def test_eval_names_the_damaged_policy_after_the_others_were_played(capsys, monk
 
 
 def test_run_and_demo(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("wmvla.grid.run_notebook", lambda *a, **k: None)
-    monkeypatch.setattr("wmvla.grid.to_html", lambda notebook, page: page)
+    monkeypatch.setattr("wmvla.studies.papermill.run_notebook", lambda *a, **k: None)
+    monkeypatch.setattr("wmvla.studies.papermill.to_html", lambda notebook, page: page)
     assert last_line(capsys, "run", "report", "--out", tmp_path / "r.ipynb") == str(tmp_path / "r.html")
     run = SimpleNamespace(status="stopped", path=Path("runs/x"))
-    monkeypatch.setattr("wmvla.demo.run_demo", lambda *a: run)
+    monkeypatch.setattr("wmvla.studies.demo.run_demo", lambda *a: run)
     assert last_line(capsys, "demo", "--until", "record") == "runs/x"

@@ -13,10 +13,10 @@ import pytest
 
 from wmvla.data.episodes import read_episodes, stream_episode
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
-from wmvla.encoders.repair import repair_store
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.encoders.writer import build_store, store_path
 from wmvla.files import read_json
+from wmvla.latents.repair import repair_store
+from wmvla.latents.write import build_store, store_path
 
 EPISODES = 9
 

@@ -17,10 +17,10 @@ from wmvla.core import UserError
 from wmvla.data.episodes import read_episodes
 from wmvla.data.splits import make_split, save_split
 from wmvla.data.windows import frames_of
-from wmvla.encoders.cache import LatentStore
 from wmvla.encoders.small import SmallEncoderConfig, fit_encoder, load_encoder
-from wmvla.encoders.writer import build_store
-from wmvla.policies.trunk import PolicyConfig
+from wmvla.latents.store import LatentStore
+from wmvla.latents.write import build_store
+from wmvla.policy.trunk import PolicyConfig
 from wmvla.train.batches import fit_normalisers, load_data
 from wmvla.world.tokens import TokensConfig, fit_tokens
 

@@ -20,7 +20,7 @@ def lessons(path: Path) -> list[str]:
     return [source for source in sources if not re.search(r"^#\|\s*exports?\b", source, re.M)]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: str(p.relative_to(ROOT / "nbs").with_suffix("")))
 def test_no_lesson_is_left_out_by_a_flag(path):
     flags = [found[0] for source in lessons(path) if (found := READ_BY_NBDEV_ALONE.search(source))]
     assert flags == [], "ask in code (torch.cuda.is_available(), wmvla.runs.slow_lessons): Jupyter reads no flags"
@@ -32,11 +32,11 @@ def test_a_flag_would_be_seen():
     assert not any(READ_BY_NBDEV_ALONE.search(f"#| {flag}\nx = 1") for flag in ("hide", "export", "default_exp core"))
 
 
-@pytest.mark.parametrize("name", ["12_data.windows", pytest.param("69b_train.machine", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["10_data/*_windows", pytest.param("45_train/*_machine", marks=pytest.mark.slow)])
 def test_a_notebook_with_such_lessons_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("WMVLA_SLOW", raising=False)
-    (path,) = (ROOT / "nbs").rglob(f"{name}.ipynb")
+    (path,) = (ROOT / "nbs").glob(f"{name}.ipynb")
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")

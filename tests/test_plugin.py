@@ -13,12 +13,12 @@ import torch
 import wmvla
 from wmvla.data.normalise import Normaliser
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.evaluate.closed_loop import evaluate
-from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
-from wmvla.evaluate.records import without_latency
 from wmvla.files import read_json
-from wmvla.policies.trunk import PolicyConfig
-from wmvla.policies.world_policy import WorldPolicy, save_policy
+from wmvla.policy.trunk import PolicyConfig
+from wmvla.policy.world_policy import WorldPolicy, save_policy
+from wmvla.rollout.closed_loop import evaluate
+from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
+from wmvla.rollout.records import without_latency
 
 ROOT = Path(__file__).parent.parent
 TASK = "drawer-close-v3"
@@ -40,7 +40,7 @@ main()
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
     """A policy that pushes forward and down, a little differently in every picture: our checkpoint, and the exported folder."""
-    from wmvla.commands.export import find_plugin, save_folder
+    from wmvla.cli.export import find_plugin, save_folder
 
     home = tmp_path_factory.mktemp("plugin")
     torch.manual_seed(0)

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from wmvla.cli import main as wmvla
-from wmvla.commands.flags import COMMANDS
-from wmvla.commands.lerobot_eval import lerobot_eval_flags, lerobot_wm_eval
-from wmvla.commands.lerobot_train import lerobot_wm_train
+from wmvla.cli.flags import COMMANDS
+from wmvla.cli.lerobot_eval import lerobot_eval_flags, lerobot_wm_eval
+from wmvla.cli.lerobot_train import lerobot_wm_train
+from wmvla.cli.main import main as wmvla
 from wmvla.files import read_json
 
 ROOT = Path(__file__).parent.parent
@@ -140,7 +140,7 @@ def check_wmvla(words: list[str]) -> None:
     """`wmvla`'s own parser takes the flags; an experiment and its parameters exist."""
     import argparse
 
-    from wmvla.grid import find_experiment, parse_parameters
+    from wmvla.studies.papermill import find_experiment, parse_parameters
 
     parser = argparse.ArgumentParser(words[0], exit_on_error=False)
     COMMANDS[words[0]].flags(parser)
@@ -203,7 +203,7 @@ def answer_by_checking(train_parser) -> Callable[[list[str]], tuple[str, int]]:
 
 @pytest.mark.parametrize("page", SCRIPTS, ids=lambda page: page.stem)
 def test_every_command_parses(page, train_parser, tmp_path, monkeypatch):
-    import wmvla.plugin.configuration_smolvla_world as plugin
+    import wmvla.smolvla.configuration_smolvla_world as plugin
 
     monkeypatch.setattr(plugin, "adopt", lambda config: None)  # the base is not there, and is not what is asked about
     stage = Stage(tmp_path, answer_by_checking(train_parser))

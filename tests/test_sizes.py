@@ -26,7 +26,7 @@ def p90(sizes: list[int]) -> int:
     return sorted(sizes)[min(len(sizes) - 1, int(0.9 * len(sizes)))]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: str(p.relative_to(ROOT / "nbs").with_suffix("")))
 def test_notebook(path):
     assert path.stat().st_size <= 400_000, "over 400 kB: clear its outputs or make its pictures smaller"
     sizes = exported_sizes(json.loads(path.read_text(encoding="utf-8")))

@@ -16,23 +16,23 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file, save_file
 from test_closed_loop import features, lerobot_episodes, save
 
-from wmvla.commands.lerobot_eval import lerobot_wm_eval
+from wmvla.cli.lerobot_eval import lerobot_wm_eval
 from wmvla.core import UserError, generator
 from wmvla.data.episodes import read_episodes
+from wmvla.demos.record import CollectConfig, collect
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.encoders.writer import build_store
-from wmvla.evaluate.agents import read_card
-from wmvla.evaluate.closed_loop import evaluate
-from wmvla.evaluate.jobs import EvalConfig, EvalJob, make_triples
-from wmvla.evaluate.lerobot_agent import LeRobotAgent
-from wmvla.evaluate.records import without_latency
 from wmvla.files import read_json, write_json
-from wmvla.lerobot_grid import GridArm, GridJob
-from wmvla.lerobot_offline import SPOILT, spoil_memory
-from wmvla.policies.small_vlm import TINY, make_vlm, smolvla_settings
-from wmvla.sim.record import CollectConfig, collect
+from wmvla.latents.write import build_store
+from wmvla.rollout.agent import read_card
+from wmvla.rollout.closed_loop import evaluate
+from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
+from wmvla.rollout.lerobot_agent import LeRobotAgent
+from wmvla.rollout.records import without_latency
+from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
+from wmvla.studies.smolvla_offline import SPOILT, spoil_memory
+from wmvla.studies.smolvla_training import GridArm, GridJob
 
 TASK, PIXELS, LIMIT = "drawer-close-v3", 48, 14
 SIZES = dict(chunk_size=12, n_action_steps=12, num_steps=2)
@@ -54,7 +54,7 @@ def home(tmp_path_factory) -> Path:
     store = build_store(read_episodes(root / "dataset"), open_encoder(chosen), root / "cache")
     save_choice(chosen, open_encoder(chosen), store.root)
 
-    from wmvla.plugin.configuration_smolvla_world import SmolVLAWorldConfig
+    from wmvla.smolvla.configuration_smolvla_world import SmolVLAWorldConfig
 
     shared = features(PIXELS) | smolvla_settings(TINY, make_vlm(TINY, root / "vlm")) | SIZES
     kind = get_policy_class("smolvla")

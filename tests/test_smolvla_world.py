@@ -26,13 +26,13 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file
 
 from wmvla.data.episodes import read_episodes
+from wmvla.demos.record import quiet  # its imports choose how MuJoCo draws
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.encoders.writer import build_store
 from wmvla.files import read_json
-from wmvla.policies.small_vlm import TINY, make_vlm, smolvla_settings
-from wmvla.sim.record import quiet  # its imports choose how MuJoCo draws
+from wmvla.latents.write import build_store
+from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
 
 KINDS = ("smolvla", "smolvla_world")
 CAMERA, STATE, ACTION = "observation.image", "observation.state", "action"
@@ -136,7 +136,7 @@ def training_batch(kind: str, config, samples: int = 3) -> dict:
     batch = observation(samples) | {ACTION: torch.randn(samples, CHUNK, 4), "action_is_pad": torch.zeros(samples, CHUNK).bool()}
     batch["action_is_pad"][-1, -1] = True
     if kind == "smolvla": return batch
-    from wmvla.plugin.configuration_smolvla_world import MARK, store_mark
+    from wmvla.smolvla.configuration_smolvla_world import MARK, store_mark
 
     own = {"world_history": torch.randn(samples, HISTORY, LATENT), "world_history_mask": torch.ones(samples, HISTORY).bool(),
            "world_future": torch.randn(samples, FUTURE, LATENT), "world_future_mask": torch.ones(samples, FUTURE).bool(),

@@ -14,9 +14,9 @@ import torch
 
 from wmvla.data.episodes import DatasetKeys, EpisodeTable
 from wmvla.data.splits import Split
-from wmvla.encoders.stores import ArrayStore
-from wmvla.policies.trunk import PolicyConfig
-from wmvla.policies.world_policy import WorldPolicy, save_policy
+from wmvla.latents.views import ArrayStore
+from wmvla.policy.trunk import PolicyConfig
+from wmvla.policy.world_policy import WorldPolicy, save_policy
 from wmvla.runs import read_metrics
 from wmvla.train.batches import fit_normalisers, make_data
 from wmvla.train.config import TrainConfig, memory_job

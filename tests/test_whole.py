@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wmvla.cli import main
+from wmvla.cli.main import main
 
 
 def record(root: Path) -> Path:

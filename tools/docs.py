@@ -36,28 +36,35 @@ KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name"
 class Page:
     """One page of the site."""
 
-    name: str  # address without .html: "data.episodes", "experiments/report"
+    name: str  # address without .html: "data/episodes", "experiments/report"
     group: str  # caption in the sidebar
     notebook: NotebookNode
 
 
-def group_of(notebook: Path, name: str) -> str:
-    """Sidebar caption: the folder, else the package, else what a module of the top level is."""
-    if notebook.parent.name:
-        return notebook.parent.name.capitalize()
-    if "." in name:
-        return name.split(".")[0].capitalize()
-    return "Foundation" if notebook.name < "1" else "Commands"
+CAPTIONS = {"cli": "Command line", "smolvla": "SmolVLA", "stats": "Statistics", "sim": "Simulators"}
 
 
-def plain_links(text: str, pages: set[str]) -> str:
-    """nbdev's links to symbols (`/core.html#near`, or under the address of the site) as links inside this site."""
+def without_numbers(path: str) -> str:
+    """`10_data/06_episodes` as an address: `data/episodes`."""
+    return re.sub(r"(?<![^/])\d+[a-z]?_", "", path)
+
+
+def group_of(name: str) -> str:
+    """Sidebar caption: the folder of a page; a page of no folder belongs to the front."""
+    folder = name.rpartition("/")[0]
+    return CAPTIONS.get(folder, folder.replace("_", " ").capitalize()) or "Start"
+
+
+def plain_links(text: str, pages: set[str], page: str) -> str:
+    """nbdev's links to symbols (`/10_data/windows.html#near`, or under the address of the site) as links from `page`."""
+    up = "../" * page.count("/")
 
     def link(found: re.Match) -> str:
-        known = found["page"] in pages
-        return f'<a href="{found["page"]}.html#{found["anchor"]}">{found["text"].replace("`", "")}</a>' if known else found[0]
+        to = without_numbers(found["page"])
+        return f'<a href="{up}{to}.html#{found["anchor"]}">{found["text"].replace("`", "")}</a>' if to in pages else found[0]
 
-    return re.sub(r"\[(?P<text>`[^\]]+`)\]\((?:https?://[^)#]*)?/(?P<page>[\w.]+)\.html#(?P<anchor>[\w.]+)\)", link, text)
+    address = r"(?:https?://[^)#]*?)?/(?P<page>(?:\d+[a-z]?_\w+/)?[\w.]+)\.html#(?P<anchor>[\w.]+)"
+    return re.sub(rf"\[(?P<text>`[^\]]+`)\]\({address}\)", link, text)
 
 
 def documented(cell: NotebookNode) -> NotebookNode | None:
@@ -93,8 +100,8 @@ def front_matter(cell: NotebookNode) -> dict | None:
     return yaml.safe_load(cell.source.strip().strip("-")) if cell.cell_type == "raw" and cell.source.startswith("---") else None
 
 
-def plain_cells(cells: list[NotebookNode], pages: set[str]) -> Iterator[NotebookNode]:
-    """The cells of a processed notebook as any notebook renderer takes them."""
+def plain_cells(cells: list[NotebookNode], pages: set[str], page: str) -> Iterator[NotebookNode]:
+    """The cells of a processed notebook, which becomes `page`, as any notebook renderer takes them."""
     for cell in cells:
         cell.pop("has_sd", None)
         if head := front_matter(cell):
@@ -112,7 +119,7 @@ def plain_cells(cells: list[NotebookNode], pages: set[str]) -> Iterator[Notebook
                 if not cell.source and not cell.outputs:
                     continue
         if cell.cell_type == "markdown":
-            cell.source = plain_links(cell.source, pages)
+            cell.source = plain_links(cell.source, pages, page)
         yield cell
 
 
@@ -125,16 +132,17 @@ def read_processed(path: Path) -> NotebookNode:
 
 
 def read_pages(processed: Path) -> list[Page]:
-    """All pages in the order of their numbers, folders after them."""
+    """All pages: what stands in no folder, the rooms in the order of their numbers, other folders after them."""
     paths = [p.relative_to(processed) for p in processed.rglob("*.ipynb")]
     pages = []
-    for path in sorted((p for p in paths if p.parts[0][0] != "."), key=lambda p: (len(p.parts), p)):
+    place = lambda path: (len(path.parts), not path.parts[0][0].isdigit(), path)
+    for path in sorted((p for p in paths if p.parts[0][0] != "."), key=place):
         notebook = read_processed(processed / path)
         heads = [head for cell in notebook.cells if (head := front_matter(cell))]
         if not heads:
             sys.exit(f"nbs/{path} has no page title: its first cell must hold '# name' and '> subtitle'.")
-        name = str(path.with_name(heads[0]["output-file"]).with_suffix(""))
-        pages.append(Page(name, group_of(path, name), notebook))
+        name = without_numbers(str(path.with_name(heads[0]["output-file"]).with_suffix("")))
+        pages.append(Page(name, group_of(name), notebook))
     return pages
 
 
@@ -187,7 +195,7 @@ def write_source(pages: list[Page], source: Path) -> None:
     (source / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     names = {p.name for p in pages}
     for page in pages:
-        notebook = nbformat.v4.new_notebook(cells=list(plain_cells(page.notebook.cells, names)), metadata=KERNEL)
+        notebook = nbformat.v4.new_notebook(cells=list(plain_cells(page.notebook.cells, names, page.name)), metadata=KERNEL)
         if page.name == "index":
             notebook.cells.append(new_markdown_cell(contents(pages)))
         target = source / f"{page.name}.ipynb"

@@ -59,7 +59,7 @@ heavy() { lessons --file_re "$long"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
-    WMVLA_SLOW=1 lessons --file_re '^(22_sim[.]libero|25_sim[.]replay|34a_encoders[.]catalogue|69b_train[.]machine)[.]'
+    WMVLA_SLOW=1 lessons --file_re '^[0-9]+_(libero|replay|catalogue|machine)[.]'
 }
 
 wanted=${*:-$stages}

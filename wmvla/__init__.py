@@ -1,1 +1,5 @@
 __version__ = "0.1.0"
+
+from .moved import install
+
+install()
