@@ -14,7 +14,7 @@ from wmvla.checks import sim_visit
 from wmvla.checks.base import choose_gates, run_gates
 from wmvla.checks.batch_invariance import agent_gates
 from wmvla.checks.dataset import LOOKS, subject_gates
-from wmvla.checks.dataset_vs_sim import measured
+from wmvla.checks.dataset_vs_sim import measured_statistics
 from wmvla.checks.preflight import encoder_gates, policy_gates
 from wmvla.checks.sim_visit import Subject
 from wmvla.cli.main import main
@@ -71,7 +71,7 @@ def rewrite(folder, column, change):
         pq.write_table(table.set_column(at, field, pa.array(values.tolist(), field.type)), path)
         written.append(values)
     stats = folder / "meta/stats.json"
-    exact = {name: numbers.tolist() for name, numbers in measured(np.concatenate(written)).items()}
+    exact = {name: numbers.tolist() for name, numbers in measured_statistics(np.concatenate(written)).items()}
     write_json(stats, read_json(stats) | {column: exact})
 
 

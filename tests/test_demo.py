@@ -18,7 +18,7 @@ from wmvla.cli.main import main
 from wmvla.files import read_json, write_json
 from wmvla.latents.store import read_meta, write_meta
 from wmvla.rollout.records import read_parquet, without_latency
-from wmvla.runs import open_run
+from wmvla.runs import read_run
 
 WMVLA = [Path(sys.executable).parent / "wmvla"]
 DEMO = [*WMVLA, "demo", "--preset", "tiny"]
@@ -46,7 +46,7 @@ def killed(tmp_path_factory):
     process.send_signal(signal.SIGKILL)
     process.wait()
     made = [p for name in ("dataset", "encoder") for p in (runs / "first" / name).rglob("*") if p.is_file()]
-    return runs, runs / "first", {p: p.stat().st_mtime_ns for p in made}, open_run(runs / "first").status
+    return runs, runs / "first", {p: p.stat().st_mtime_ns for p in made}, read_run(runs / "first").status
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_killed_run_continues_after_its_last_finished_stage(done):
     assert continued.returncode == 0, continued.stderr
     assert made and {p: p.stat().st_mtime_ns for p in made} == made, "a finished stage was done again"
     assert "] encode" not in continued.stderr and "] train" in continued.stderr
-    assert open_run(run).status == "done"
+    assert read_run(run).status == "done"
 
 
 def test_the_last_lines_are_table_verdict_and_report(done):
@@ -227,7 +227,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and said.strip().splitlines()[-1].startswith("wmvla: interrupted"), said
     assert "Traceback" not in said, said
-    assert open_run(tmp_path / "stopped").status == "failed"
+    assert read_run(tmp_path / "stopped").status == "failed"
     again = finish(command)
     assert again.returncode == 0 and "stopped after stage record" in again.stdout, again.stderr
     assert (tmp_path / "stopped" / "dataset" / "meta" / "info.json").exists() and not journal.exists()

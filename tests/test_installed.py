@@ -152,10 +152,10 @@ def test_the_demo_runs_to_its_report(both):
 def test_plain_lerobot_train_knows_the_type(both, tmp_path):
     from test_smolvla_world import encode, flags_of, record
 
-    from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
+    from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
 
-    dataset, vlm = record(tmp_path / "dataset"), make_vlm(TINY, tmp_path / "vlm", ["close the drawer"])
-    policy = smolvla_settings(TINY, vlm) | {"type": "smolvla_world", "chunk_size": 6, "n_action_steps": 4, "device": "cpu",
+    dataset, vlm = record(tmp_path / "dataset"), make_vlm(TINY_VLM, tmp_path / "vlm", ["close the drawer"])
+    policy = smolvla_settings(TINY_VLM, vlm) | {"type": "smolvla_world", "chunk_size": 6, "n_action_steps": 4, "device": "cpu",
               "push_to_hub": False, "world_store": encode(dataset, tmp_path), "world_history": 2, "world_future": 3,
               "world_prophet_width": 16}  # fmt: skip
     run = {"dataset.repo_id": "local/colours", "dataset.root": dataset, "output_dir": tmp_path / "out", "steps": 1,

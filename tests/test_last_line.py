@@ -46,7 +46,7 @@ def test_eval_names_the_damaged_policy_after_the_others_were_played(capsys, monk
         unfit.append("b is damaged.")
         return []
 
-    monkeypatch.setattr(policies, "eval_jobs", jobs)
+    monkeypatch.setattr(policies, "jobs_from_flags", jobs)
     monkeypatch.setattr(policies, "play_jobs", lambda jobs, args: [])
     assert main(["eval", "a,b", "--tasks", "push-v3", "--out", str(tmp_path / "e")]) == 2
     out, err = capsys.readouterr()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from wmvla.core import UserError
 from wmvla.data.episodes import read_episodes
 from wmvla.data.splits import make_split, save_split
-from wmvla.data.windows import frames_of
+from wmvla.data.windows import episode_frames
 from wmvla.encoders.small import SmallEncoderConfig, fit_encoder, load_encoder
 from wmvla.latents.store import LatentStore
 from wmvla.latents.write import build_store
@@ -101,7 +101,7 @@ def test_the_poison_is_where_it_should_be(worlds):
     clean, poisoned = worlds
     assert clean.split.train == poisoned.split.train and len(clean.split.validation) == 2
     for part, equal in (("train", True), ("validation", False)):
-        frames = frames_of(clean.table, getattr(clean.split, part))
+        frames = episode_frames(clean.table, getattr(clean.split, part))
         pairs = [(world.table.state[frames], world.table.action[frames]) for world in worlds]
         latents = [world.store.gather(frames) for world in worlds]
         assert all(np.array_equal(a, b) == equal for a, b in zip(*pairs, strict=True))
@@ -141,8 +141,8 @@ def test_quantisers_do_not_even_read_a_validation_frame(worlds, kind):
 
     clean = worlds[0]
     guarded = Guarded(clean.store.root)
-    guarded.forbidden = frames_of(clean.table, clean.split.validation)
-    train = frames_of(clean.table, clean.split.train)
+    guarded.forbidden = episode_frames(clean.table, clean.split.validation)
+    train = episode_frames(clean.table, clean.split.train)
     fitted = fit_quantiser(store_source(guarded, train), TOKENS[kind].fit)
     assert fitted.fingerprint() == fit_tokens(clean.table, clean.store, clean.split, TOKENS[kind]).meta.fingerprint
     with pytest.raises(UserError, match="80 of 240 vectors hold NaN"):

@@ -30,7 +30,7 @@ from wmvla.rollout.closed_loop import evaluate
 from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.rollout.lerobot_agent import LeRobotAgent
 from wmvla.rollout.records import without_latency
-from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
+from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
 from wmvla.studies.smolvla_offline import SPOILT, spoil_memory
 from wmvla.studies.smolvla_training import GridArm, GridJob
 
@@ -56,7 +56,7 @@ def home(tmp_path_factory) -> Path:
 
     from wmvla.smolvla.configuration_smolvla_world import SmolVLAWorldConfig
 
-    shared = features(PIXELS) | smolvla_settings(TINY, make_vlm(TINY, root / "vlm")) | SIZES
+    shared = features(PIXELS) | smolvla_settings(TINY_VLM, make_vlm(TINY_VLM, root / "vlm")) | SIZES
     kind = get_policy_class("smolvla")
     torch.manual_seed(0)
     config = kind.config_class(**shared)

@@ -32,7 +32,7 @@ from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
 from wmvla.files import read_json
 from wmvla.latents.write import build_store
-from wmvla.smolvla.tiny_vlm import TINY, make_vlm, smolvla_settings
+from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
 
 KINDS = ("smolvla", "smolvla_world")
 CAMERA, STATE, ACTION = "observation.image", "observation.state", "action"
@@ -89,7 +89,7 @@ class Home:
 def home(tmp_path_factory) -> Home:
     root = tmp_path_factory.mktemp("home")
     dataset = record(root / "dataset")
-    return Home(make_vlm(TINY, root / "vlm", ["close the drawer"]), dataset, encode(dataset, root))
+    return Home(make_vlm(TINY_VLM, root / "vlm", ["close the drawer"]), dataset, encode(dataset, root))
 
 
 def features(**more) -> dict:
@@ -105,7 +105,7 @@ def make_config(kind: str, home: Home, **more):
     if kind == "smolvla_world":
         sizes |= {"world_store": str(home.store), "world_history": HISTORY, "world_future": FUTURE, "world_prophet_width": 16,
                   "world_heads": 2}  # fmt: skip
-    return make_policy_config(kind, **{**smolvla_settings(TINY, home.vlm), **sizes, **features(), **more})
+    return make_policy_config(kind, **{**smolvla_settings(TINY_VLM, home.vlm), **sizes, **features(), **more})
 
 
 def make(kind: str, home: Home, seed: int = 0, **more) -> PreTrainedPolicy:
@@ -174,7 +174,7 @@ def test_classes_are_found_by_name(kind):
 def test_defaults_make_a_policy(kind, home):
     """Only what would be fetched, and the device, is not the default; without a latent store there is no memory to act on."""
     off = {"world_memory_mode_rollout": "off"} if kind == "smolvla_world" else {}
-    own = {"vlm_model_name": str(home.vlm), "num_vlm_layers": TINY.layers, "device": "cpu"}
+    own = {"vlm_model_name": str(home.vlm), "num_vlm_layers": TINY_VLM.layers, "device": "cpu"}
     config = make_policy_config(kind, **own, **off, **features())
     assert (config.chunk_size, config.max_action_dim, config.train_expert_only) == (50, 32, True)
     with quiet(): policy = get_policy_class(kind)(config)
@@ -428,7 +428,7 @@ def flags_of(settings: dict, prefix: str) -> list[str]:
 def trained(home, tmp_path_factory) -> Trained:
     """Two steps of `lerobot-train --policy.type=smolvla_world`, the installed command in a process of its own."""
     out = tmp_path_factory.mktemp("trained") / "out"
-    policy = smolvla_settings(TINY, home.vlm) | {
+    policy = smolvla_settings(TINY_VLM, home.vlm) | {
         "type": "smolvla_world", "chunk_size": CHUNK, "n_action_steps": EXECUTE, "num_steps": 2, "device": "cpu",
         "push_to_hub": False, "world_store": home.store, "world_history": HISTORY, "world_future": FUTURE,
         "world_prophet_width": 16, "log_attn_stats": True}  # fmt: skip
@@ -486,7 +486,7 @@ def test_weights_of_another_robot_take_this_datasets_units(home, lerobot, tmp_pa
     numbers = {"mean": torch.full((6,), 100.0), "std": torch.full((6,), 9.0)}
     processors = make_pre_post_processors(policy.config, dataset_stats={STATE: numbers, ACTION: numbers})
     for part in (policy, *processors): part.save_pretrained(tmp_path / "other")
-    own = smolvla_settings(TINY, home.vlm) | {
+    own = smolvla_settings(TINY_VLM, home.vlm) | {
         "type": "smolvla", "pretrained_path": tmp_path / "other", "chunk_size": CHUNK, "n_action_steps": EXECUTE, "device": "cpu",
         "push_to_hub": False, "optimizer_lr": 1e-30}  # fmt: skip
     run = {"dataset.repo_id": "local/colours", "dataset.root": home.dataset, "output_dir": tmp_path / "base", "steps": 1,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REMEDY', 'LEFTOVER', 'damaged', 'missing', 'as_record', 'read_json', 'read_dict', 'read_table', 'read_weights',
-           'read_tensors', 'read_array', 'file_digest', 'digest_once', 'alone', 'work_name', 'leftovers', 'is_held',
-           'sweep', 'atomic_file', 'sweep_once', 'write_json', 'write_weights']
+           'read_tensors', 'read_array', 'file_digest', 'digest_once', 'alone', 'work_name', 'leftovers',
+           'folder_is_held', 'sweep', 'atomic_file', 'sweep_once', 'write_json', 'write_weights']
 
 # %% ../nbs/00_foundation/01_files.ipynb #a963a154
 """The one place where bytes on disk become values, and values bytes.
@@ -249,10 +249,10 @@ def leftovers(folder: str | Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError, PermissionError): return []
     found = ((LEFTOVER.fullmatch(name), Path(folder)/name) for name in names if ".wip." in name)
     return [path for match, path in found if match and match["host"] == socket.gethostname() and _is_dead(int(match["pid"]))
-            and not is_held(path)]
+            and not folder_is_held(path)]
 
 # %% ../nbs/00_foundation/01_files.ipynb #fc57621d
-def is_held(path: Path) -> bool:
+def folder_is_held(path: Path) -> bool:
     "Does a process hold the lock of a folder that is being written? (It may live in another container.)"
     try: handle = os.open(path, os.O_RDONLY)
     except OSError: return False

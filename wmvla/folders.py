@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .core import UserError, plain
-from .files import LEFTOVER, damaged, digest_once, file_digest, is_held, missing, read_dict, read_json, sweep, work_name
+from .files import LEFTOVER, damaged, digest_once, file_digest, folder_is_held, missing, read_dict, read_json, sweep, work_name
 
 # %% ../nbs/00_foundation/02_folders.ipynb #8cb73c26
 MANIFEST = "manifest.json"
@@ -177,7 +177,7 @@ def _begin_work(path: Path, kind: FolderKind) -> tuple[Path, int]:
         _lock(parent, wait=True)  # only while we look around, so that of two writers one comes second
         sweep(path.parent)
         for other in path.parent.glob(f".{path.name[:120]}.wip.*"):
-            if (match := LEFTOVER.fullmatch(other.name)) and is_held(other):
+            if (match := LEFTOVER.fullmatch(other.name)) and folder_is_held(other):
                 raise UserError(f"Process {match['pid']} of {match['host']} is writing {path}; wait for it, or stop it first.")
         work = path.with_name(work_name(path.name))
         work.mkdir()

@@ -38,7 +38,7 @@ from wmvla.stats.paired import (
     triple_differences,
 )
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import load_policy
+from ..policy.world_policy import open_checkpoint
 from ..train.batches import TrainData
 
 # %% ../../nbs/60_ablate/02_memory.ipynb #554ace42
@@ -102,7 +102,7 @@ def intervene_policy(
     sources: Sequence[str] = SOURCES,
 ) -> list[RatioRow]:
     "Rows of one policy, one a source; `UserError` for one that the arm cannot be given."
-    policy = load_policy(folder)
+    policy = open_checkpoint(folder)
     return intervene_on(policy, train_seed, plan, data, sources)
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core import EpisodeRecord, UserError, progress
-from .offline import OfflineErrors, action_error, make_plan, trivial_errors
+from .offline import OfflineErrors, action_error, sample_plan, trivial_errors
 from ..stats.paired import Interval, clustered_bootstrap_ratio, interval_text, paired_trainings, wilson
-from ..policy.world_policy import load_policy
+from ..policy.world_policy import open_checkpoint
 from ..train.batches import TrainData, load_data, needs_codes
 from ..train.loop import TrainJob, read_report
 
@@ -120,8 +120,8 @@ def measure_errors(
         if key not in opened:
             opened[key] = load_data(e.job.dataset, e.job.store, e.job.split, e.job.policy, tokens=e.job.tokens)
         data = opened[key]
-        plan = make_plan(data.table, data.split.validation, samples)
-        found[e.job.folder] = action_error(load_policy(e.job.checkpoint), data, plan)
+        plan = sample_plan(data.table, data.split.validation, samples)
+        found[e.job.folder] = action_error(open_checkpoint(e.job.checkpoint), data, plan)
         trivial = trivial or trivial_errors(data, plan)
     return found, trivial
 

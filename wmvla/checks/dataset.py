@@ -29,7 +29,7 @@ from wmvla.checks.dataset_vs_sim import (
     check_first_frame,
     check_gripper,
     check_instructions,
-    check_keys,
+    check_rollout_keys,
     check_orientation,
     check_rendering,
     check_replay,
@@ -43,7 +43,7 @@ from .processors import policy_cameras
 from .sim_visit import Sighting, Subject
 from ..files import read_dict
 from ..demos.replay import ReplayRow
-from ..sim.suites import EnvConfig, camera_keys, instruction_of
+from ..sim.suites import EnvConfig, camera_keys, task_instruction
 
 # %% ../../nbs/65_checks/05_dataset.ipynb #dd0feae0
 ROBOTS = {"metaworld": (4, 4), "libero": (8, 7)}  # numbers of state and action
@@ -52,19 +52,19 @@ SAMPLE = {"metaworld": "reach-v3", "libero": "libero_goal-0"}  # a task of each
 
 def look_instructions(subject: Subject) -> GateResult:
     "`check_instructions` of all episodes against the texts of all tasks that were recognised, and the dataset's own list."
-    root, texts = subject.table.root, {task: instruction_of(task) for task in subject.episodes}
+    root, texts = subject.table.root, {task: task_instruction(task) for task in subject.episodes}
     numbers = len(task_texts(root)) if (root/"meta/tasks.parquet").is_file() else 0
     told = [task for task, *_ in subject.provenance.episodes] if subject.provenance else []
     return check_instructions(subject.table.instruction, texts, numbers, told)
 
 
 def look_keys(subject: Subject) -> GateResult:
-    "`check_keys`: state, action and text under the names that training and rollout use, and in the robot's width."
+    "`check_rollout_keys`: state, action and text under the names that training and rollout use, and in the robot's width."
     features = read_info(subject.table.root)["features"]
     present = {k: f["shape"][0] if len(f["shape"]) == 1 else 0 for k, f in features.items()}
     if "task_index" in features: present["task"] = 0
     names, (state, action) = subject.wanted or DatasetKeys(), ROBOTS[subject.benchmark]
-    return check_keys({names.state: state, names.action: action, names.instruction: 0}, present)
+    return check_rollout_keys({names.state: state, names.action: action, names.instruction: 0}, present)
 
 
 def look_cameras(subject: Subject, policy: Path | None = None) -> GateResult:

@@ -53,9 +53,9 @@ from wmvla.checks.base import (
 )
 from .dataset import subject_gates
 from .processors import check_policy_statistics, check_processors
-from .sim_visit import Subject, spread
+from .sim_visit import Subject, evenly_spread
 from ..policy.trunk import ARMS
-from ..policy.world_policy import load_policy
+from ..policy.world_policy import open_checkpoint
 from ..demos.replay import ReplayRow
 from ..sim.render import RenderSettings
 from ..train.evidence import MovedRow
@@ -88,7 +88,7 @@ def look_store(store: LatentStore) -> GateResult:
 
 def places(table: EpisodeTable, episodes: int, frames: int) -> dict[int, list[int]]:
     "Some frames, from the first to the last, of some episodes, from the first to the last."
-    return {e: spread(int(table.length[e]), frames) for e in spread(table.n_episodes, episodes)}
+    return {e: evenly_spread(int(table.length[e]), frames) for e in evenly_spread(table.n_episodes, episodes)}
 
 # %% ../../nbs/65_checks/06_preflight.ipynb #5aaea94c
 def look_latents(
@@ -177,7 +177,7 @@ def training_gates(
 # %% ../../nbs/65_checks/06_preflight.ipynb #e01db812
 def statistics_of(folder: Path) -> dict[str, Tensor]:
     "Mean and deviation of latents, states and actions, as a checkpoint carries them."
-    policy = load_policy(folder)
+    policy = open_checkpoint(folder)
     parts = {"latents": policy.latents, "states": policy.states, "actions": policy.actions}
     return {f"{part}.{name}": value for part, n in parts.items() for name, value in n.named_buffers()}
 
@@ -191,7 +191,7 @@ def look_normalisers(
     same = check_same_statistics({name: statistics_of(folder) for name, folder in folders.items()})
     if not folders: return same
     (name, folder), frames = next(iter(folders.items())), np.isin(table.episode_of_frame, split.train)
-    policy = load_policy(folder)
+    policy = open_checkpoint(folder)
     pairs = {"states": (policy.states, table.state), "actions": (policy.actions, table.action)}
     fits = {f"{what} of {name}": check_normalisation(n, torch.from_numpy(values[frames])) for what, (n, values) in pairs.items()}
     return first_failing({**fits, "all": same})
@@ -199,7 +199,7 @@ def look_normalisers(
 # %% ../../nbs/65_checks/06_preflight.ipynb #d69edfe9
 def look_checkpoint(folder: Path, table: EpisodeTable) -> GateResult:
     "`check_normalisation` of a checkpoint of ours, on the states and actions of the whole dataset."
-    policy = load_policy(folder)
+    policy = open_checkpoint(folder)
     pairs = {"states": (policy.states, table.state), "actions": (policy.actions, table.action)}
     return first_failing({name: check_normalisation(n, torch.from_numpy(values)) for name, (n, values) in pairs.items()})
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..core import UserError
 from ..files import read_json
-from ..rollout.agent import PROCESSORS
+from ..rollout.agent import PROCESSOR_FILES
 from .base import GateResult, cannot_tell, check_normalisation, first_failing, gate
 from ..foreign import checked_steps
 
@@ -46,7 +46,7 @@ class ProcessorStep:
 # %% ../../nbs/65_checks/02_processors.ipynb #80b24a4b
 def read_pipeline(
     folder: str | Path,  # of a LeRobot policy
-    file: str,  # one of `PROCESSORS`
+    file: str,  # one of `PROCESSOR_FILES`
 ) -> tuple[ProcessorStep, ...]:
     "The steps of a saved pipeline in order; `UserError` where it, or the numbers of a step, are not there."
     from safetensors.torch import load_file
@@ -107,7 +107,7 @@ def check_processors(
 ) -> GateResult:
     "Processors of every arm equal the baseline's, step by step and number by number."
     odd = {}
-    for file in PROCESSORS:
+    for file in PROCESSOR_FILES:
         first = in_rollout(read_pipeline(baseline, file))
         for arm, folder in others.items():
             odd.setdefault(arm, []).extend(different_steps(first, in_rollout(read_pipeline(folder, file))))
@@ -150,7 +150,7 @@ def shift_and_scale(steps: tuple[ProcessorStep, ...], kind: str, key: str) -> tu
 # %% ../../nbs/65_checks/02_processors.ipynb #713dc5af
 def saved_normaliser(folder: str | Path, kind: str, key: str) -> SavedNormaliser:
     "The normaliser of a column (`STATE`, `observation.state`; `ACTION`, `action`); states have no way back and need none."
-    before, after = (read_pipeline(folder, file) for file in PROCESSORS)
+    before, after = (read_pipeline(folder, file) for file in PROCESSOR_FILES)
     mode, *forward = shift_and_scale(before, kind, key)
     back, *backward = shift_and_scale(after, kind, key) if kind == "ACTION" else (mode, *forward)
     return SavedNormaliser("MISSING" if "MISSING" in (mode, back) else mode, tuple(forward), tuple(backward))
@@ -201,7 +201,7 @@ def policy_cameras(folder: str | Path) -> tuple[tuple[str, ...], dict[str, str]]
     config = read_json(Path(folder) / "config.json")
     features = config.get("input_features") or {}
     asked = [k for k, f in features.items() if f["type"] == "VISUAL" and "empty_camera" not in k]
-    steps = [s for s in read_pipeline(folder, PROCESSORS[0]) if s.name == "rename_observations_processor"]
+    steps = [s for s in read_pipeline(folder, PROCESSOR_FILES[0]) if s.name == "rename_observations_processor"]
     return tuple(asked), {k: v for s in steps for k, v in s.config.get("rename_map", {}).items()}
 
 

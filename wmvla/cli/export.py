@@ -70,12 +70,12 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
 @command("export", "a checkpoint as a policy folder for lerobot-eval --policy.path; same pictures, same actions", export_flags)
 def export_command(args: argparse.Namespace) -> None:
     "`LeRobotWorldPolicy.of_checkpoint`, saved with its processors."
-    from wmvla.cli.policies import check_encoder
+    from wmvla.cli.policies import check_training_encoder
     from wmvla.rollout.agent import action_steps, read_card
     from wmvla.rollout.world_agent import trained_cameras
     from wmvla.train.loop import read_report
 
-    check_encoder(args.checkpoint, args.encoder)
+    check_training_encoder(args.checkpoint, args.encoder)
     weights = file_digest(args.checkpoint/"model.safetensors")
     made_from = fingerprint([weights, args.cameras, args.n_action_steps, args.memory, args.dataset])
     report = read_report(args.checkpoint.resolve().parents[1])

@@ -20,7 +20,7 @@ from typing import Any
 
 from .comparison import gates_beside, lacking, paired_report
 from .flags import COMMANDS, from_flags, print_made
-from .policies import eval_flags, eval_jobs, play_jobs, say_unfit, success_report
+from .policies import eval_flags, jobs_from_flags, play_jobs, say_unfit, success_report
 from .preflight import looked_at, world_gates
 from ..core import EpisodeRecord, UserError
 from ..files import read_json
@@ -134,7 +134,7 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     from wmvla.stats.contrasts import own_memory
 
     unfit: list[str] = []
-    jobs, played = eval_jobs(args, unfit), {}
+    jobs, played = jobs_from_flags(args, unfit), {}
     for job in jobs: played.setdefault(job.arm, job)  # one of each policy
     baseline = baseline_of({arm: job.policy_folder for arm, job in played.items()}, args.baseline)
     records = play_jobs(jobs, args)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence', 'save_evidence',
-           'start_of', 'check_start', 'gates_before', 'train', 'how_to_go_on', 'lerobot_wm_train']
+           'start_of', 'check_start', 'gates_before', 'train_lerobot', 'how_to_go_on', 'lerobot_wm_train']
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5bf96b4c
 """`lerobot-wm-train` takes the flags of `lerobot-train` and trains with LeRobot's own code. Before the first step the gates of
@@ -28,7 +28,7 @@ from typing import Any
 from .flags import print_made
 from ..core import UserError, plain
 from ..files import read_dict, read_json, write_json
-from ..rollout.agent import PROCESSORS
+from ..rollout.agent import PROCESSOR_FILES
 from ..foreign import check_weight_files, checked_steps, data_only
 from ..processes import exit_code, how_stopped, stoppable
 
@@ -149,13 +149,13 @@ def evidence(config: Any, watch: Watch, start: int) -> dict[str, Any]:
 
 def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     "Add what a training came to to `world.json` in its output folder, and print it."
-    from wmvla.train.evidence import moved_table
+    from wmvla.train.evidence import moved_lines
 
     path, made = Path(config.output_dir, "world.json"), evidence(config, watch, start)
     again = "move it away, the evidence of earlier parts is then lost"
     earlier = read_dict(path, "trainings", remedy=again)["trainings"] if config.resume and path.is_file() else []
     write_json(path, {"trainings": [*earlier, plain(made)]})
-    print(moved_table(made["moved"]), made["gates"][-1], sep="\n")
+    print(moved_lines(made["moved"]), made["gates"][-1], sep="\n")
     for name, strengths in made["gate_strength"].items(): print(f"{name} is open by {max(strengths, key=abs):+.3g}")
     print_made(path)
     return path
@@ -174,7 +174,7 @@ def check_start(config: Any) -> None:
     folder = Path(config.policy.pretrained_path or "")
     if not config.policy.pretrained_path or not folder.is_dir(): return  # what comes from a hub is checked while it is read
     check_weight_files(folder, "adapter_model.safetensors" if config.policy.use_peft else "model.safetensors")
-    for file in map(folder.joinpath, PROCESSORS):
+    for file in map(folder.joinpath, PROCESSOR_FILES):
         if file.is_file(): checked_steps(read_json(file), file)
 
 
@@ -190,7 +190,7 @@ def gates_before(config: Any) -> Watch:
     return Watch(subject.table, demand(gates))
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5a1e0f05
-def train(asked: bool) -> None:
+def train_lerobot(asked: bool) -> None:
     "The training on the command line; gates are `asked`, or it is said that they are not."
     from lerobot.scripts import lerobot_train as script
 
@@ -221,7 +221,7 @@ def lerobot_wm_train(argv: Sequence[str] | None = None) -> int:
     try:
         asked, flags = own_flags(sys.argv[1:] if argv is None else argv)
         if {"-h", "--help"} & {*flags}: print(f"{__doc__}\n  --wm.gates=false  train without asking any gate\n\nLeRobot's flags:")
-        with stoppable(), command_line(flags): train(asked)
+        with stoppable(), command_line(flags): train_lerobot(asked)
     except UserError as e: sentence, code = str(e), 1 if isinstance(e, Refused) else 2
     except KeyboardInterrupt as e:
         sentence, code = how_stopped(e) + getattr(e, "__notes__", ["; start it again."])[0], exit_code(e)

@@ -53,13 +53,14 @@ def replay_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_episodes(table, episodes: list[int] | None, count: int | None) -> list[int]:
-    "Places of those named by number, or `count` spread from the first to the last, or all. `UserError` for both, and for none."
+    "Places of those named by number, or `count` from the first to the last, or all. `UserError` for both, and for none."
     if episodes is not None and count is not None:
         raise UserError("--episodes names them and --count spreads them; give one of the two.")
     if count is not None and count < 1: raise UserError(f"count is {count}; replay at least 1 episode.")
-    from wmvla.checks.sim_visit import spread
+    from wmvla.checks.sim_visit import evenly_spread
 
-    return [table.place(n) for n in episodes] if episodes is not None else spread(table.n_episodes, count or table.n_episodes)
+    if episodes is not None: return [table.place(n) for n in episodes]
+    return evenly_spread(table.n_episodes, count or table.n_episodes)
 
 
 def replay_log(root: Path) -> Path:

@@ -115,13 +115,13 @@ def played_by_both(
 def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
     "Episodes of two arms from `episodes.parquet` or a folder that holds it; `UserError` where the arms are not clear."
     from wmvla.stats.contrasts import rows_of
-    from wmvla.rollout.records import read_parquet, read_rows
+    from wmvla.rollout.records import read_parquet, read_episode_rows
 
     file = path / "episodes.parquet" if path.is_dir() else path
     records = read_parquet(file) if file.is_file() else []
     if (file.parent / "order.json").is_file():  # of `wmvla eval`, which may still be playing
         name, damaged = lambda r: (r.arm, r.train_seed, r.memory, r.triple), []
-        rows = read_rows(file.with_name("rollouts.jsonl"), damaged).values()
+        rows = read_episode_rows(file.with_name("rollouts.jsonl"), damaged).values()
         records = list({name(r): r for r in (*records, *rows)}.values())
         for said in damaged: print(f"note: {said}")
     if not records:
@@ -151,8 +151,8 @@ MEASURED = ("rate", "discordance", "seeds", "tasks", "seed_sd", "shared")  # fla
 
 @command("plan", "episodes that a difference needs: unpaired, paired, sequential; or what finished ones could see", plan_flags)
 def plan_command(args: argparse.Namespace) -> None:
-    "`wmvla.stats.planning.make_plan`, on numbers that are given, measured or default."
-    from wmvla.stats.planning import PlanConfig, make_plan, measure
+    "`wmvla.stats.planning.plan_comparison`, on numbers that are given, measured or default."
+    from wmvla.stats.planning import PlanConfig, plan_comparison, measure
 
     values = {name: getattr(PlanConfig, name) for name in MEASURED}
     if args.episodes is not None:
@@ -172,4 +172,4 @@ def plan_command(args: argparse.Namespace) -> None:
     except UserError as error:
         if args.episodes is None: raise
         raise UserError(f"These were measured: {error} Or give --rate and --discordance.") from None
-    print("\n".join(plan_lines(config, make_plan(config))))
+    print("\n".join(plan_lines(config, plan_comparison(config))))

@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 
 from ..core import UserError
 from .columns import Layout, read_sorted
-from .schema import RESTORE, inside
+from .schema import RESTORE_DATASET, inside
 
 # %% ../../nbs/10_data/03_agreement.ipynb #21661b97
 def check_totals(info: dict, layout: Layout, dataset: str) -> None:
@@ -59,7 +59,7 @@ def clock_of(
         row = int(still.argmax()) + 1
         episode = layout.number[np.searchsorted(start, row, side="right") - 1]
         raise UserError(f"The column 'timestamp' of {dataset} does not rise at frame {frame[row]} of episode {episode} "
-                        f"({time[row - 1]:.6g} s, then {time[row]:.6g} s); correct it, or {RESTORE}.")
+                        f"({time[row - 1]:.6g} s, then {time[row]:.6g} s); correct it, or {RESTORE_DATASET}.")
     said = f"`fps` says {fps:g} frames a second"
     if within.any() and abs(fps*(typical := float(np.median(step[within]))) - 1) > CLOCK:
         raise contradiction(dataset, said, f"the rows' timestamps say {1/typical:.4g}")
@@ -106,12 +106,12 @@ def check_spans(
         if last > end + late(first, last) or first < -NEAR*frame:
             raise UserError(f"Episode {episode} of {dataset} ends early in its video: its rows ask for pictures from {first:.6g} "
                             f"to {last:.6g} s of {path}, its span ends at {end:.6g} s; correct `timestamp` or `to_timestamp`, or "
-                            f"{RESTORE}.")
+                            f"{RESTORE_DATASET}.")
     for (one, path, first, last), (other, _, begin, _) in zip(spans, spans[1:], strict=False):
         if begin - last < -late(first, last) or begin - first < .5*frame:
             raise UserError(f"Episodes {one} and {other} of {dataset} claim the same span of the video {path} (one until "
                             f"{last:.6g} s, the other from {begin:.6g} s), so one would have the other's pictures; correct "
-                            f"`from_timestamp`, or {RESTORE}.")
+                            f"`from_timestamp`, or {RESTORE_DATASET}.")
 
 # %% ../../nbs/10_data/03_agreement.ipynb #f1921201
 def video_spans(

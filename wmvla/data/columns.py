@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'parquet_files', 'opened_table', 'numbers', 'read_sorted', 'Layout', 'read_layout', 'vectors', 'is_text',
-           'texts_in', 'text_codes', 'task_texts', 'batches', 'count_rows', 'blame', 'Frames', 'at_row', 'read_batch',
+           'read_texts', 'text_codes', 'task_texts', 'batches', 'count_rows', 'blame', 'Frames', 'at_row', 'read_batch',
            'read_frames', 'task_codes', 'episode_instructions']
 
 # %% ../../nbs/10_data/02_columns.ipynb #0e93d578
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from ..core import UserError
-from .schema import RESTORE
+from .schema import RESTORE_DATASET
 from ..files import damaged
 
 # %% ../../nbs/10_data/02_columns.ipynb #2a52c0c8
@@ -42,11 +42,12 @@ def opened_table(path: Path, columns: list[str]) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**16) as file:
             absent = [name for name in columns if name not in file.schema_arrow.names]
-            if absent: raise UserError(f"{path} has no column {absent[0]!r}; add it (LeRobot's converter does), or {RESTORE}.")
+            if absent:
+                raise UserError(f"{path} has no column {absent[0]!r}; add it (LeRobot's converter does), or {RESTORE_DATASET}.")
             yield file
     except (pa.ArrowException, OSError) as e:
         if getattr(e, "errno", None): raise  # the disk, not the file
-        raise damaged(path, e, RESTORE) from e
+        raise damaged(path, e, RESTORE_DATASET) from e
 
 # %% ../../nbs/10_data/02_columns.ipynb #a921757e
 def numbers(
@@ -77,12 +78,13 @@ def read_sorted(
             if len(table) and bad >= 0:
                 of = f"episode {part[order][bad]}" if name != order else f"row {bad}"
                 raise UserError(f"The column {name!r} of {path} holds {table[name][bad].as_py()!r} for {of}, where a "
-                                f"{'whole' if kind is int else 'finite'} number belongs; {RESTORE}.")
+                                f"{'whole' if kind is int else 'finite'} number belongs; {RESTORE_DATASET}.")
         parts.append(part)
     rank = np.argsort(np.concatenate([part[order] for part in parts]), kind="stable")
     found = {name: np.concatenate([part[name] for part in parts])[rank] for name in (order, *columns)}
     if (twice := found[order][1:][np.diff(found[order]) == 0]).size:
-        raise UserError(f"{folder} lists episode {twice[0]} twice; remove the file that should not be there, or {RESTORE}.")
+        raise UserError(f"{folder} lists episode {twice[0]} twice; remove the file that should not be there, "
+                        f"or {RESTORE_DATASET}.")
     return found
 
 # %% ../../nbs/10_data/02_columns.ipynb #d317aa0f
@@ -103,10 +105,10 @@ def read_layout(root: Path) -> Layout:
     "From `meta/episodes`; `UserError` for an episode of no rows, and where there is none."
     found = read_sorted(root/"meta/episodes", {"length": int, "dataset_from_index": int})
     number, length, first = found.values()
-    if not len(number): raise UserError(f"The dataset {root} has no episode in meta/episodes; record some, or {RESTORE}.")
+    if not len(number): raise UserError(f"The dataset {root} has no episode in meta/episodes; record some, or {RESTORE_DATASET}.")
     if (length < 1).any() or number[0] < 0:
         at = 0 if number[0] < 0 else int((length < 1).argmax())
-        raise UserError(f"meta/episodes of {root} lists episode {number[at]} with {length[at]} frames; {RESTORE}.")
+        raise UserError(f"meta/episodes of {root} lists episode {number[at]} with {length[at]} frames; {RESTORE_DATASET}.")
     return Layout(number, np.array(length), first)  # torch takes no read-only memory of Arrow
 
 # %% ../../nbs/10_data/02_columns.ipynb #1021b529
@@ -132,11 +134,11 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def texts_in(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
+def read_texts(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
     "The texts of a column; `UserError` for bytes that are none."
     try: return column.to_pylist()
     except UnicodeDecodeError as e:
-        raise UserError(f"The dataset holds a text that is not UTF-8 ({e.reason}); write it again, or {RESTORE}.") from e
+        raise UserError(f"The dataset holds a text that is not UTF-8 ({e.reason}); write it again, or {RESTORE_DATASET}.") from e
 
 
 def text_codes(
@@ -145,7 +147,7 @@ def text_codes(
 ) -> Int64[np.ndarray, "t"]:
     "The number of each row's text, -1 for a missing one."
     words = column.dictionary_encode()
-    numbers = np.array([known.setdefault(word, len(known)) for word in texts_in(words.dictionary)] + [-1])
+    numbers = np.array([known.setdefault(word, len(known)) for word in read_texts(words.dictionary)] + [-1])
     return numbers[words.indices.fill_null(len(numbers) - 1).to_numpy()]
 
 
@@ -156,9 +158,9 @@ def task_texts(root: Path) -> dict[int, str]:
     codes, bad = numbers(table["task_index"], int)
     words = [name for name in table.column_names if is_text(table[name].type)]
     if (len(table) and bad >= 0) or not words or len(set(codes.tolist())) < len(codes):
-        raise UserError(f"{path} does not give each task_index one text; {RESTORE}.")
+        raise UserError(f"{path} does not give each task_index one text; {RESTORE_DATASET}.")
     text = "task" if "task" in words else words[0]  # LeRobot's is the index of a data frame, which may have no name
-    return dict(zip(codes.tolist(), texts_in(table[text]), strict=True))
+    return dict(zip(codes.tolist(), read_texts(table[text]), strict=True))
 
 # %% ../../nbs/10_data/02_columns.ipynb #ae1f0a01
 ORDER: dict[str, type] = {"index": int, "episode_index": int, "frame_index": int, "timestamp": float}  # LeRobot's own columns
@@ -184,18 +186,20 @@ def blame(folder: Path, layout: Layout, dataset: str) -> UserError:
     counts: dict[int, int] = {}
     for path, batch in batches(folder, ["episode_index"]):
         found, bad = numbers(batch["episode_index"], int)
-        if bad >= 0: return UserError(f"The column 'episode_index' of {path} has a row that is no whole number; {RESTORE}.")
+        if bad >= 0:
+            return UserError(f"The column 'episode_index' of {path} has a row that is no whole number; {RESTORE_DATASET}.")
         for episode, rows in zip(*map(np.ndarray.tolist, np.unique(found, return_counts=True)), strict=True):
             counts[episode] = counts.get(episode, 0) + rows
     promised = dict(zip(layout.number.tolist(), layout.length.tolist(), strict=True))
     if stray := sorted(counts.keys() - promised.keys()):
         return UserError(f"The data files of {dataset} hold rows of episode {stray[0]}, which meta/episodes does not list: a "
-                         f"file of metadata is missing, or a data file too many; {RESTORE}.")
+                         f"file of metadata is missing, or a data file too many; {RESTORE_DATASET}.")
     if odd := [e for e in promised if counts.get(e, 0) != promised[e]]:
         return UserError(f"The dataset {dataset} is incomplete or contradicts itself: meta/episodes lists episode {odd[0]} with "
                          f"{promised[odd[0]]} frames, its data files hold {counts.get(odd[0], 0)} rows of it "
-                         f"({len(odd)} of {len(promised)} episodes differ); call the recording again, or {RESTORE}.")
-    return UserError(f"The rows of an episode of {dataset} do not count its frames 0, 1, 2, ... by their frame_index; {RESTORE}.")
+                         f"({len(odd)} of {len(promised)} episodes differ); call the recording again, or {RESTORE_DATASET}.")
+    return UserError(f"The rows of an episode of {dataset} do not count its frames 0, 1, 2, ... by their frame_index; "
+                     f"{RESTORE_DATASET}.")
 
 # %% ../../nbs/10_data/02_columns.ipynb #a2825ad3
 @dataclass(frozen=True, eq=False)
@@ -219,7 +223,7 @@ def read_batch(path: Path, batch: pa.RecordBatch, widths: dict[str, int], datase
         order[name], bad = numbers(batch[name], kind)
         if len(batch) and bad >= 0:
             raise UserError(f"The column {name!r} of {path} holds {batch[name][bad].as_py()!r} in a row where a "
-                            f"{'whole' if kind is int else 'finite'} number belongs; {RESTORE}.")
+                            f"{'whole' if kind is int else 'finite'} number belongs; {RESTORE_DATASET}.")
     for name, width in widths.items():
         found[name], bad = vectors(batch[name], width)
         what, repair = f"no vector of {width} numbers", "correct that row, or drop the episode"
@@ -252,7 +256,7 @@ def read_frames(
         if (odd := order["index"] != layout.first[at] + order["frame_index"]).any():
             e = at[odd.argmax()]
             shifted = shifted or (f"Episode {layout.number[e]} of {dataset} starts at row {layout.first[e]} by meta/episodes, "
-                                  f"and elsewhere by the column 'index' of {path}; {RESTORE}.")
+                                  f"and elsewhere by the column 'index' of {path}; {RESTORE_DATASET}.")
         places = start[at] + order["frame_index"]
         for name, values in found.items(): made.vectors[name][places] = values
         made.time[places], there[places], words = order["timestamp"], True, batch[text]
@@ -267,7 +271,7 @@ def task_codes(column: pa.Array, path: Path, name: str) -> Int64[np.ndarray, "t"
     "The numbers of a column of tasks; `UserError` where one is none."
     codes, bad = numbers(column, int)
     if len(column) and bad >= 0:
-        raise UserError(f"The column {name!r} of {path} holds {column[bad].as_py()!r}, no number of a task; {RESTORE}.")
+        raise UserError(f"The column {name!r} of {path} holds {column[bad].as_py()!r}, no number of a task; {RESTORE_DATASET}.")
     return codes
 
 # %% ../../nbs/10_data/02_columns.ipynb #66f75b4a

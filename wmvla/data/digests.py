@@ -27,7 +27,7 @@ import numpy as np
 
 from ..core import UserError, cache_folder, fingerprint, progress
 from ..files import file_digest, read_dict, read_json, write_json
-from .schema import RESTORE
+from .schema import RESTORE_DATASET
 from .source import HubSource, is_camera
 
 # %% ../../nbs/10_data/05_digests.ipynb #bb5f42ed
@@ -130,7 +130,7 @@ def content_revision(info: dict, root: Path, arrays: list[np.ndarray], texts: tu
     digest = hashlib.sha256()
     stats = root/"meta/stats.json"
     cameras = [k for k, feature in info["features"].items() if is_camera(feature)]
-    pictures = {k: v for k, v in (read_dict(stats, remedy=RESTORE) if stats.is_file() else {}).items() if k in cameras}
+    pictures = {k: v for k, v in (read_dict(stats, remedy=RESTORE_DATASET) if stats.is_file() else {}).items() if k in cameras}
     digest.update(json.dumps([info["fps"], info["features"], texts, pictures], sort_keys=True).encode())
     for array in arrays: digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:40]

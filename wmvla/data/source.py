@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..core import UserError, near
-from .schema import RESTORE, read_fields
+from .schema import RESTORE_DATASET, read_fields
 from ..files import read_json
 
 # %% ../../nbs/10_data/01_source.ipynb #c6d6a52a
@@ -118,7 +118,7 @@ def read_info(root: Path) -> dict:
     if torn(root):
         raise UserError(f"The recording at {root} is unfinished; run the same `wmvla collect` again, it continues.")
     if not path.is_file(): raise no_dataset(root)
-    info = read_json(path, remedy=RESTORE)
+    info = read_json(path, remedy=RESTORE_DATASET)
     version = str(info.get("codebase_version", "")) if isinstance(info, dict) else "v3"
     if not version.startswith("v3"): raise old_layout(root, version)
     return read_fields(info, path)

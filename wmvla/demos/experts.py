@@ -14,14 +14,14 @@ from collections.abc import Sequence
 
 from ..core import UserError
 from ..sim.environment import Environment
-from .libero_experts import ATTEMPTS, goal_of, impossible, libero_teacher
+from .libero_experts import EXPERT_ATTEMPTS, goal_of, impossible, libero_teacher
 from ..sim.suites import benchmark_of, expand_tasks
 from .metaworld_experts import Teacher, metaworld_teacher
 
 # %% ../../nbs/20_demos/05_experts.ipynb #f765e838
 def attempts_of(task: str) -> int:
     "How many different attempts at one initial state make sense."
-    return ATTEMPTS if benchmark_of(task) == "libero" else 1
+    return EXPERT_ATTEMPTS if benchmark_of(task) == "libero" else 1
 
 
 def make_teacher(env: Environment, attempt: int = 0) -> Teacher:

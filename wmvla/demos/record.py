@@ -44,11 +44,11 @@ from wmvla.demos.journal import (
     Attempt,
     Provenance,
     commit,
-    forget,
+    drop_journal,
     free_bytes,
     is_full,
     read_provenance,
-    resumable,
+    recording_resumable,
     roll_back,
     workplace,
 )
@@ -208,10 +208,10 @@ def check_unused(root: Path, there: Provenance, config: CollectConfig) -> None:
 
 def take_up(root: Path, config: CollectConfig) -> Provenance:
     "What is recorded already, rolled back where needed; a journal for a new recording. Never mixes two recordings."
-    if resumable(root):
+    if recording_resumable(root):
         compare_identity(root, Provenance.from_row(read_json(work_folder(root)/"journal.json")["provenance"]), config)
         return roll_back(root)
-    forget(root)  # nothing was committed, or its owner deleted it: whatever the journal says, there is nothing to mix with
+    drop_journal(root)  # nothing was committed, or its owner deleted it: whatever the journal says, there is nothing to mix with
     commit(root, provenance_of(config))
     return provenance_of(config)
 
@@ -249,7 +249,7 @@ def stop_recording(session: Session, error: BaseException) -> UserError | None:
         try: commit_session(session)
         except OSError: abandon_session(session)
     else: abandon_session(session)
-    if not session.provenance.episodes: forget(session.root)  # a journal of nothing would only be in the way
+    if not session.provenance.episodes: drop_journal(session.root)  # a journal of nothing would only be in the way
     return full_disk(session.root, session.config, len(session.provenance.episodes)) if full else None
 
 # %% ../../nbs/20_demos/08_record.ipynb #1706bc8f
@@ -263,8 +263,8 @@ def collect(
     done = read_provenance(root) if (root/"meta/wmvla.json").is_file() else provenance_of(config)
     compare_identity(root, done, config)
     check_unused(root, done, config)
-    if done.complete and not resumable(root): return root
-    if root.resolve() in (Path.cwd(), *Path.cwd().parents) and not resumable(root):
+    if done.complete and not recording_resumable(root): return root
+    if root.resolve() in (Path.cwd(), *Path.cwd().parents) and not recording_resumable(root):
         raise UserError(f"A recording makes its own folder, but {root} is where you are; name one inside it, "
                         "as in ./demonstrations.")
     require_egl()

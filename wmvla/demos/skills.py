@@ -18,17 +18,17 @@ from jaxtyping import Float
 
 from ..core import UserError
 from wmvla.demos.arm import (
-    CLOSED,
-    OPEN,
+    GRIPPER_CLOSED,
+    GRIPPER_OPEN,
     UP,
     Arm,
     Moves,
     Outline,
     Pose,
-    blocked,
+    penetration_depth,
     bodies,
     hand_rotation,
-    hold,
+    hold_pose,
     joint_value,
     outline,
     points,
@@ -115,7 +115,7 @@ def grasps(
     elif widths(top).min() < .03: found = across_grasps(arm, top, .009, shape.low[2], tool)
     else: found = rim_grasps(arm, shape, others, tool)
     way = None if target is None else target - np.array([*shape.centre[:2], shape.low[2]])
-    depth = lambda g: blocked(g.pose, others) + (0 if way is None else blocked(g.pose.moved(way), others))
+    depth = lambda g: penetration_depth(g.pose, others) + (0 if way is None else penetration_depth(g.pose.moved(way), others))
     keep: list[Grasp] = []
     for g in sorted([Grasp(g.pose, g.score - 30*depth(g)) for g in found], key=lambda g: -g.score):
         apart = [np.linalg.norm(g.pose.position - k.pose.position) > .02 or g.pose.rotation[:, 0]@k.pose.rotation[:, 0] < .955
@@ -142,12 +142,12 @@ def pick(
     "Take hold of an object and lift it; is it in the hand afterwards?"
     pose = grasp.pose
     back = -pose.tool/abs(pose.tool[2])  # up, and to where the wrist leans
-    yield from above(arm, pose.moved(.10*(back - UP)), OPEN, .10)
-    yield from reach(arm, pose.moved(.03*back), OPEN, .012, 30)
-    yield from reach(arm, pose, OPEN, .006, 25)
-    yield from hold(arm, pose, CLOSED, 8)
+    yield from above(arm, pose.moved(.10*(back - UP)), GRIPPER_OPEN, .10)
+    yield from reach(arm, pose.moved(.03*back), GRIPPER_OPEN, .012, 30)
+    yield from reach(arm, pose, GRIPPER_OPEN, .006, 25)
+    yield from hold_pose(arm, pose, GRIPPER_CLOSED, 8)
     ground = outline(arm, name).low[2]
-    yield from reach(arm, pose.moved(.12*UP if lift is None else lift), CLOSED, .03, 30)
+    yield from reach(arm, pose.moved(.12*UP if lift is None else lift), GRIPPER_CLOSED, .03, 30)
     return bool(outline(arm, name).low[2] > ground + .025)
 
 # %% ../../nbs/20_demos/03_skills.ipynb #3037eaee
@@ -163,13 +163,13 @@ def put(
         shape = outline(arm, name)
         return np.array([*shape.centre[:2], shape.low[2]]) - arm.pose.position
     high = max(start[2], target[2] + .10 - below()[2])
-    if high > start[2] + .03: yield from reach(arm, Pose(np.array([*start[:2], high]), rotation), CLOSED, .03, 30)
-    yield from reach(arm, Pose(np.array([*(target - below())[:2], high]), rotation), CLOSED, .015, 80)
+    if high > start[2] + .03: yield from reach(arm, Pose(np.array([*start[:2], high]), rotation), GRIPPER_CLOSED, .03, 30)
+    yield from reach(arm, Pose(np.array([*(target - below())[:2], high]), rotation), GRIPPER_CLOSED, .015, 80)
     if np.linalg.norm(outline(arm, name).centre - arm.pose.position) > .15: return False
     place = Pose(target - below(), rotation)
-    yield from reach(arm, place, CLOSED, .012, 40)
-    yield from hold(arm, place, OPEN, 6)
-    yield from reach(arm, place.moved(.10*UP), OPEN, .02, 30)
+    yield from reach(arm, place, GRIPPER_CLOSED, .012, 40)
+    yield from hold_pose(arm, place, GRIPPER_OPEN, 6)
+    yield from reach(arm, place.moved(.10*UP), GRIPPER_OPEN, .02, 30)
     return True
 
 # %% ../../nbs/20_demos/03_skills.ipynb #abf2fbb6
@@ -190,17 +190,17 @@ def pull_drawer(arm: Arm, joint: int, goal: float, tilt: float = 0.) -> Moves:
     sign = np.sign(goal - joint_value(arm, joint))
     out = arm.data.xaxis[joint]*sign
     pose, upright = handle_of(arm, joint, out, tilt), arm.pose.rotation
-    yield from reach(arm, pose.moved(-.10*pose.tool), OPEN, .03, 80, .15)
-    yield from reach(arm, pose.moved(-.04*pose.tool), OPEN, .01, 40, .08)
-    yield from reach(arm, pose, OPEN, .006, 25, .08)
-    yield from hold(arm, pose, CLOSED, 8)
+    yield from reach(arm, pose.moved(-.10*pose.tool), GRIPPER_OPEN, .03, 80, .15)
+    yield from reach(arm, pose.moved(-.04*pose.tool), GRIPPER_OPEN, .01, 40, .08)
+    yield from reach(arm, pose, GRIPPER_OPEN, .006, 25, .08)
+    yield from hold_pose(arm, pose, GRIPPER_CLOSED, 8)
     for _ in range(90):
         left = (goal - joint_value(arm, joint))*sign
         if left < .004: break
-        yield arm.toward(pose.placed(arm.pose.position + out*(left + .03)), CLOSED)
-    yield from hold(arm, arm.pose, OPEN, 5)
-    yield from reach(arm, arm.pose.moved(-.05*pose.tool), OPEN, .02, 20, 9)
-    yield from reach(arm, Pose(arm.pose.position + .12*UP - .03*pose.tool, upright), OPEN, .04, 30, .5)
+        yield arm.toward(pose.placed(arm.pose.position + out*(left + .03)), GRIPPER_CLOSED)
+    yield from hold_pose(arm, arm.pose, GRIPPER_OPEN, 5)
+    yield from reach(arm, arm.pose.moved(-.05*pose.tool), GRIPPER_OPEN, .02, 20, 9)
+    yield from reach(arm, Pose(arm.pose.position + .12*UP - .03*pose.tool, upright), GRIPPER_OPEN, .04, 30, .5)
     return bool((goal - joint_value(arm, joint))*sign < .01)
 
 # %% ../../nbs/20_demos/03_skills.ipynb #0c421e3e
@@ -212,13 +212,13 @@ def push_drawer(arm: Arm, joint: int, goal: float) -> Moves:
     fingers = np.cross(out, UP)
     rotation = hand_rotation(-UP - .8*out, fingers*np.sign(fingers@arm.pose.rotation[:, 0] or 1))
     start = Pose(handle + .07*out, rotation)
-    yield from above(arm, start, CLOSED, .12)
-    yield from reach(arm, start, CLOSED, .015, 40)
+    yield from above(arm, start, GRIPPER_CLOSED, .12)
+    yield from reach(arm, start, GRIPPER_CLOSED, .015, 40)
     for _ in range(90):
         if (goal - joint_value(arm, joint))*sign <= 0: break
         ahead = arm.pose.position - .06*out
-        yield arm.toward(start.placed([*ahead[:2], handle[2]]), CLOSED)
-    yield from reach(arm, arm.pose.moved(.05*out), CLOSED, .02, 15, 9)
+        yield arm.toward(start.placed([*ahead[:2], handle[2]]), GRIPPER_CLOSED)
+    yield from reach(arm, arm.pose.moved(.05*out), GRIPPER_CLOSED, .02, 15, 9)
     return bool((goal - joint_value(arm, joint))*sign <= 0)
 
 # %% ../../nbs/20_demos/03_skills.ipynb #eaadea7c
@@ -229,18 +229,18 @@ def turn_knob(arm: Arm, joint: int, goal: float, other_way: bool = False) -> Mov
     rotation, _ = turned(arm.pose, ANGLES[np.argmin(widths(ridge.points))], -UP)
     if other_way: rotation = rotation*np.array([-1, -1, 1])
     pose = Pose(np.array([*ridge.centre[:2], ridge.high[2] - .014]), rotation)
-    yield from above(arm, pose, OPEN, .08)
-    yield from reach(arm, pose, OPEN, .006, 40, .08)
-    yield from hold(arm, pose, CLOSED, 8)
+    yield from above(arm, pose, GRIPPER_OPEN, .08)
+    yield from reach(arm, pose, GRIPPER_OPEN, .006, 40, .08)
+    yield from hold_pose(arm, pose, GRIPPER_CLOSED, 8)
     anchor, axis, first = arm.data.xanchor[joint].copy(), arm.data.xaxis[joint].copy(), joint_value(arm, joint)
     sign = np.sign(goal - first)
     for _ in range(70):
         now = joint_value(arm, joint)
         if (goal - now)*sign < .02: break
         turn = rotation_about(axis, now - first + .5*sign)
-        yield arm.toward(Pose(anchor + turn@(pose.position - anchor), turn@rotation), CLOSED)
-    yield from hold(arm, arm.pose, OPEN, 5)
-    yield from reach(arm, arm.pose.moved(.10*UP), OPEN, .02, 20, 9)
+        yield arm.toward(Pose(anchor + turn@(pose.position - anchor), turn@rotation), GRIPPER_CLOSED)
+    yield from hold_pose(arm, arm.pose, GRIPPER_OPEN, 5)
+    yield from reach(arm, arm.pose.moved(.10*UP), GRIPPER_OPEN, .02, 20, 9)
     return bool((goal - joint_value(arm, joint))*sign < .1)
 
 # %% ../../nbs/20_demos/03_skills.ipynb #0784217c
@@ -255,12 +255,12 @@ def push_door(arm: Arm, joint: int, goal: float, radius: float = .20) -> Moves:
         arrow = rotation_about(axis, ahead)@arrow/np.linalg.norm(arrow)
         way = np.cross(axis, arrow)
         return Pose(anchor + radius*arrow - gap*way, hand_rotation(-UP + .8*way, side*arrow))
-    yield from above(arm, behind(0., .08), CLOSED, .16)
-    yield from reach(arm, behind(0., .08), CLOSED, .02, 40)
+    yield from above(arm, behind(0., .08), GRIPPER_CLOSED, .16)
+    yield from reach(arm, behind(0., .08), GRIPPER_CLOSED, .02, 40)
     for _ in range(140):
         if (goal - joint_value(arm, joint))*sign <= 0: break
-        yield arm.toward(behind(.35, 0.), CLOSED)
-    yield from reach(arm, behind(0., .1), CLOSED, .02, 15, 9)
+        yield arm.toward(behind(.35, 0.), GRIPPER_CLOSED)
+    yield from reach(arm, behind(0., .1), GRIPPER_CLOSED, .02, 15, 9)
     return bool((goal - joint_value(arm, joint))*sign <= 0)
 
 # %% ../../nbs/20_demos/03_skills.ipynb #bcab6231
@@ -274,13 +274,13 @@ def push_over(arm: Arm, name: str, target: Float[np.ndarray, "2"], choice: int =
     found.sort(key=lambda g: -(g.pose.position - shape.centre)[:2]@ahead)
     pose = found[choice % len(found)].pose
     pose = pose.placed([*pose.position[:2], shape.low[2] + .011])
-    yield from above(arm, pose, OPEN, .08)
-    yield from reach(arm, pose, OPEN, .008, 25)
-    yield from hold(arm, pose, CLOSED, 8)
+    yield from above(arm, pose, GRIPPER_OPEN, .08)
+    yield from reach(arm, pose, GRIPPER_OPEN, .008, 25)
+    yield from hold_pose(arm, pose, GRIPPER_CLOSED, 8)
     for _ in range(120):
         left, here = np.linalg.norm(way()), arm.pose.position
         if left < .012 or np.linalg.norm(here[:2] - outline(arm, name).centre[:2]) > .12: break
-        yield arm.toward(pose.placed([*(here[:2] + way()/left*min(.05, left + .01)), pose.position[2]]), CLOSED)
-    yield from hold(arm, arm.pose, OPEN, 5)
-    yield from reach(arm, arm.pose.moved(.10*UP), OPEN, .02, 20, 9)
+        yield arm.toward(pose.placed([*(here[:2] + way()/left*min(.05, left + .01)), pose.position[2]]), GRIPPER_CLOSED)
+    yield from hold_pose(arm, arm.pose, GRIPPER_OPEN, 5)
+    yield from reach(arm, arm.pose.moved(.10*UP), GRIPPER_OPEN, .02, 20, 9)
     return bool(np.linalg.norm(way()) < .03)

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from ..data.episodes import EpisodeTable
 from ..data.windows import WindowIndex, WindowSpec, window_index
-from .store import LatentStore, read_rows
+from .store import LatentStore, gather_rows
 
 # %% ../../nbs/30_latents/02_load.ipynb #0e423188
 def read_actions(action: Float[Tensor, "f a"], index: WindowIndex) -> Float[Tensor, "b h a"]:
     "`action[index.action]`."
-    return read_rows(action, index.action.reshape(-1)).unflatten(0, index.action.shape)
+    return gather_rows(action, index.action.reshape(-1)).unflatten(0, index.action.shape)
 
 # %% ../../nbs/30_latents/02_load.ipynb #141ec4ff
 @dataclass(frozen=True, eq=False)

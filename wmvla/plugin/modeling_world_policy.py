@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Shown', 'shown', 'seen_by', 'empty_policy', 'open_own_encoder', 'fit_latent', 'check_fingerprint',
-           'LeRobotWorldPolicy', 'part_of', 'load_whole', 'forget', 'watch', 'next_action', 'decide', 'open_episodes',
-           'read_encoder', 'columns_of', 'from_checkpoint']
+           'LeRobotWorldPolicy', 'tensors_below', 'load_world_policy', 'reset_episode', 'watch_observation',
+           'next_action', 'decide_chunks', 'open_episodes', 'read_policy_encoder', 'policy_features', 'from_checkpoint']
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #ee6b22d1
 """A `LeRobotWorldPolicy` is a `WorldAgent` behind LeRobot's interface: what LeRobot shows step by step is collected into the very
@@ -36,10 +36,10 @@ from ..encoders.catalogue import EncoderConfig, open_encoder
 from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..rollout.agent import Request, Seen
-from ..rollout.world_agent import WorldAgent, remember
+from ..rollout.world_agent import WorldAgent, episode_memory
 from .configuration_world_policy import TRAIN_HERE, LeRobotWorldConfig
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import WorldPolicy, load_policy
+from ..policy.world_policy import WorldPolicy, open_checkpoint
 from ..world.quantise import quantiser_record, rebuild_quantiser
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #ebee59b4
@@ -113,25 +113,25 @@ class LeRobotWorldPolicy(PreTrainedPolicy):
     def of_checkpoint(cls, *args, **kwargs): return from_checkpoint(*args, **kwargs)
     @classmethod
     def _load_as_safetensor(cls, model, model_file, map_location, strict):
-        return load_whole(super()._load_as_safetensor, model, model_file, map_location)
+        return load_world_policy(super()._load_as_safetensor, model, model_file, map_location)
 
-    def reset(self) -> None: forget(self)
+    def reset(self) -> None: reset_episode(self)
     def select_action(self, batch, **kwargs): return next_action(self, batch)
-    def predict_action_chunk(self, batch, **kwargs): return decide(self, batch)
+    def predict_action_chunk(self, batch, **kwargs): return decide_chunks(self, batch)
     def forward(self, batch): raise UserError(TRAIN_HERE)
     def get_optim_params(self): raise UserError(TRAIN_HERE)
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #b31b3f05
-def part_of(file: str | Path, prefix: str) -> dict[str, Tensor]:
+def tensors_below(file: str | Path, prefix: str) -> dict[str, Tensor]:
     "The tensors of a file whose names begin so, without that beginning."
     return {name.removeprefix(prefix): tensor for name, tensor in read_weights(file).items() if name.startswith(prefix)}
 
 
-def load_whole(load: Callable, policy: "LeRobotWorldPolicy", file: str, device: str) -> "LeRobotWorldPolicy":
+def load_world_policy(load: Callable, policy: "LeRobotWorldPolicy", file: str, device: str) -> "LeRobotWorldPolicy":
     "Fill a policy from its file; `UserError` unless the file holds exactly its tensors and the encoder of its training."
     check_manifest(Path(file).parent, "run the same `wmvla export` again")
     if record := policy.config.quantiser:
-        policy.model.quantiser = rebuild_quantiser(record, part_of(file, "model.quantiser."), file)
+        policy.model.quantiser = rebuild_quantiser(record, tensors_below(file, "model.quantiser."), file)
     try: load(policy, file, device, True)
     except RuntimeError as e:
         raise UserError(f"{file} does not hold the tensors that its config.json names ({' '.join(str(e).split())[:160]}); "
@@ -140,14 +140,14 @@ def load_whole(load: Callable, policy: "LeRobotWorldPolicy", file: str, device: 
     return policy
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #65776f03
-def forget(policy: LeRobotWorldPolicy) -> None:
+def reset_episode(policy: LeRobotWorldPolicy) -> None:
     "Before a new episode: empty queues, and an agent that knows of none."
     policy._action_queue, policy.kept, policy.count = deque(maxlen=policy.config.n_action_steps), [], 0
     policy.agent = copy.copy(policy.agent)
     policy.agent.episodes = {}
 
 
-def watch(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> None:
+def watch_observation(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> None:
     "Take an observation in, where the next decision reads it."
     policy.count += 1
     if len(policy._action_queue) < policy.config.n_obs_steps: policy.kept.append(shown(batch, policy.config))
@@ -156,15 +156,15 @@ def watch(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> None:
 @torch.no_grad()
 def next_action(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> Float[Tensor, "b a"]:
     "The next action of every environment; decides where the last chunk is used up."
-    if policy._action_queue: watch(policy, batch)
+    if policy._action_queue: watch_observation(policy, batch)
     else: policy._action_queue.extend(policy.predict_action_chunk(batch).transpose(0, 1))
     return policy._action_queue.popleft()
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #4340c62b
 @torch.no_grad()
-def decide(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> Float[Tensor, "b h a"]:
+def decide_chunks(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> Float[Tensor, "b h a"]:
     "Chunks for every environment of the batch, as many actions as are executed."
-    watch(policy, batch)
+    watch_observation(policy, batch)
     texts, agent = batch["task"], policy.agent
     requests = [Request(i, Triple("", i, 0), text, seen_by(i, policy.count, policy.kept)) for i, text in enumerate(texts)]
     if policy.config.n_obs_steps == 1 or not agent.episodes: open_episodes(agent, requests)
@@ -179,10 +179,10 @@ def decide(policy: LeRobotWorldPolicy, batch: dict[str, Any]) -> Float[Tensor, "
 def open_episodes(agent: WorldAgent, requests: Sequence[Request]) -> None:
     "Begin an episode in every environment."
     agent.episodes = {}
-    for r in requests: remember(agent, replace(r, seen=replace(r.seen, step=0))).random = torch.default_generator
+    for r in requests: episode_memory(agent, replace(r, seen=replace(r.seen, step=0))).random = torch.default_generator
 
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #ec3b0334
-def read_encoder(path: str | Path, device: str = "cpu") -> tuple[Encoder, SmallEncoderConfig | EncoderConfig]:
+def read_policy_encoder(path: str | Path, device: str = "cpu") -> tuple[Encoder, SmallEncoderConfig | EncoderConfig]:
     "The encoder of a folder, a store or an `encoder.json`, and the configuration that opens the same one."
     encoder, path = reopen_encoder(path, device), Path(path)
     if isinstance(encoder, SmallEncoder): return encoder, encoder.config
@@ -191,7 +191,7 @@ def read_encoder(path: str | Path, device: str = "cpu") -> tuple[Encoder, SmallE
     return encoder, EncoderConfig(encoder=str(path.resolve()))
 
 
-def columns_of(world: PolicyConfig, cameras: dict[str, tuple[int, int]]) -> dict[str, dict[str, PolicyFeature]]:
+def policy_features(world: PolicyConfig, cameras: dict[str, tuple[int, int]]) -> dict[str, dict[str, PolicyFeature]]:
     "What the policy reads and answers, as LeRobot declares it; `cameras`: height and width of each camera's pictures."
     seen = {key: PolicyFeature(FeatureType.VISUAL, (3, *sides)) for key, sides in cameras.items()}
     return {"input_features": seen | {"observation.state": PolicyFeature(FeatureType.STATE, (world.state,))},
@@ -206,11 +206,11 @@ def from_checkpoint(
     **settings: Any,  # further fields of the configuration
 ) -> LeRobotWorldPolicy:
     "A checkpoint as LeRobot's policy; `UserError` where it, its encoder and the cameras do not fit."
-    trained, (opened, kind) = load_policy(checkpoint), read_encoder(encoder)
+    trained, (opened, kind) = open_checkpoint(checkpoint), read_policy_encoder(encoder)
     quantiser = {} if trained.quantiser is None else plain(quantiser_record(trained.quantiser))
     decided = dict(world=trained.config, encoder=kind, quantiser=quantiser, fingerprint=opened.fingerprint(),
                    n_action_steps=n_action_steps)
-    config = LeRobotWorldConfig(**decided, **columns_of(trained.config, cameras), **{"device": "cpu", **settings})
+    config = LeRobotWorldConfig(**decided, **policy_features(trained.config, cameras), **{"device": "cpu", **settings})
     policy = LeRobotWorldPolicy(config)
     policy.model.quantiser = trained.quantiser
     policy.model.load_state_dict(trained.state_dict())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GATES', 'FusionRecord', 'attention_entropy', 'usable_memory', 'Gated', 'split_heads', 'CrossAttention', 'gate_shape',
-           'ReadMemory', 'GatedCrossAttention', 'check_steps', 'check_states', 'gated_context', 'fusion_record',
+           'ReadMemory', 'GatedCrossAttention', 'check_steps', 'check_gate_count', 'gated_context', 'fusion_record',
            'merge_records', 'closed_gates']
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #879ab138
@@ -190,7 +190,7 @@ class GatedCrossAttention(Gated):
         self, h: Float[Tensor, "b h d"], read: ReadMemory, states: Float[Tensor, "b h d"] | None = None
     ) -> tuple[Float[Tensor, "b h d"], FusionRecord]:
         "What the states `h` get from the memory, in fp32; `states` are those that it is added to, where they are not `h`."
-        check_states(self, h)
+        check_gate_count(self, h)
         seen, weights = self.attend.look(h, read.key, read.value, read.mask)
         update, context = (x.masked_fill(~read.usable[:, None, None], 0.0) for x in gated_context(self, seen))
         weights = weights.masked_fill(~read.usable[:, None, None, None], 0.0)
@@ -208,7 +208,7 @@ def check_steps(fusion: GatedCrossAttention, memory: Float[Tensor, "b k m"]) -> 
         raise UserError(f"A memory of {memory.shape[1]} steps does not fit a fusion built for {fusion.steps}; raise `steps`.")
 
 
-def check_states(fusion: GatedCrossAttention, h: Float[Tensor, "b h d"]) -> None:
+def check_gate_count(fusion: GatedCrossAttention, h: Float[Tensor, "b h d"]) -> None:
     "`UserError` for another number of states than a fusion has gates for."
     if fusion.gates == "token" and h.shape[1] != len(fusion.gate):
         raise UserError(f"{h.shape[1]} states do not fit a fusion with a gate for each of {len(fusion.gate)}; set `states`.")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DONATED', 'frames_needed', 'FrameHistory', 'DonorBank', 'save_donors', 'load_donors', 'decision_row',
-           'trained_cameras', 'check_sight', 'Remembered', 'WorldAgent', 'check_agent', 'remember', 'decide_world',
-           'new_clips', 'policy_sample', 'predict']
+           'trained_cameras', 'check_sight', 'Remembered', 'WorldAgent', 'check_agent', 'episode_memory',
+           'decide_world', 'new_clips', 'policy_sample', 'predict']
 
 # %% ../../nbs/50_rollout/02_world_agent.ipynb #7620c41d
 """A `WorldAgent` keeps for every episode in flight the last frames as latents, its instruction and its random numbers, and
@@ -30,7 +30,7 @@ from ..files import damaged, read_dict, read_tensors, write_weights
 from ..seals import SEAL, check_tensors, tensors_seal
 from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
-from .agent import Chunk, DecisionRow, Look, Request, checked
+from .agent import Chunk, DecisionRow, Look, Request, checked_actions
 from .batching import FixedBatches
 from ..policy.trunk import PolicyInput, PolicyOutput
 
@@ -181,7 +181,7 @@ def check_agent(agent: WorldAgent) -> None:
         raise UserError(f"Memory '{agent.memory}' at rollout needs predictions of other episodes; pass a donor bank.")
 
 # %% ../../nbs/50_rollout/02_world_agent.ipynb #07224bc3
-def remember(agent: WorldAgent, request: Request) -> Remembered:
+def episode_memory(agent: WorldAgent, request: Request) -> Remembered:
     "The memory of a request's episode; a new one at its first step."
     if request.seen.step == 0:
         c, triple = agent.policy.config, request.triple
@@ -196,7 +196,7 @@ def remember(agent: WorldAgent, request: Request) -> Remembered:
 def decide_world(agent: WorldAgent, requests: Sequence[Request]) -> list[Chunk]:
     "Chunks for all requests."
     began = time.perf_counter()
-    memories = [remember(agent, r) for r in requests]
+    memories = [episode_memory(agent, r) for r in requests]
     clips = [new_clips(agent, m, r) for m, r in zip(memories, requests, strict=True)]
     latents = iter(agent.encode([{"clip": clip[None]} for cameras in clips for part in cameras for clip in part]))
     fresh = [[[next(latents) for _ in part] for part in cameras] for cameras in clips]
@@ -204,7 +204,7 @@ def decide_world(agent: WorldAgent, requests: Sequence[Request]) -> list[Chunk]:
     if agent.trained == "off": outputs = [PolicyOutput(a[None], a[None]) for a in agent.act(given)]
     else: outputs = [predict(agent, r, m, g) for r, m, g in zip(requests, memories, given, strict=True)]
     spent, who = 1000 * (time.perf_counter() - began) / len(requests), f"Arm {agent.policy.config.arm}"
-    return [Chunk(checked(o.action[0].numpy(), agent.look.execute, who, r.instruction, agent.binarize),
+    return [Chunk(checked_actions(o.action[0].numpy(), agent.look.execute, who, r.instruction, agent.binarize),
                   decision_row(r.seen.step, o, spent)) for o, r in zip(outputs, requests, strict=True)]
 
 # %% ../../nbs/50_rollout/02_world_agent.ipynb #54e3abc7

@@ -23,8 +23,8 @@ from jaxtyping import Bool, Float, Float32
 from ..core import UserError
 from .environment import kept
 from .libero_pro import is_whole, pro_folder
-from .metaworld import MAX_STEPS, MetaworldEnvironment, reset_metaworld, task_table
-from .suites import EnvConfig, expand_tasks, instruction_of, make_environment
+from .metaworld import MAX_STEPS, MetaworldEnvironment, reset_metaworld, metaworld_tables
+from .suites import EnvConfig, expand_tasks, task_instruction, make_environment
 
 # %% ../../nbs/15_sim/09_initial_states.ipynb #3ce9ebf8
 EVERYTHING = {"metaworld": ("mt50",), "libero": ("libero", "libero_90")}
@@ -34,9 +34,10 @@ EVERYTHING = {"metaworld": ("mt50",), "libero": ("libero", "libero_90")}
 def tasks_by_text(benchmark: str) -> dict[str, tuple[str, ...]]:
     "Instruction -> the tasks that it may mean, over all tasks of a benchmark."
     found: dict[str, tuple[str, ...]] = {}
-    for task in expand_tasks(EVERYTHING[benchmark]): found[instruction_of(task)] = (*found.get(instruction_of(task), ()), task)
+    for task in expand_tasks(EVERYTHING[benchmark]):
+        found[task_instruction(task)] = (*found.get(task_instruction(task), ()), task)
     there = benchmark == "libero" and pro_folder().is_dir() and is_whole(pro_folder())
-    changed = {task: instruction_of(task) for task in (expand_tasks(["libero_pro"]) if there else ())}
+    changed = {task: task_instruction(task) for task in (expand_tasks(["libero_pro"]) if there else ())}
     for task in [t for t, text in changed.items() if text not in found]:  # a text that LIBERO has, too, means LIBERO's task
         found[changed[task]] = tuple(t for t, text in changed.items() if text == changed[task])
     return found
@@ -45,7 +46,7 @@ def tasks_by_text(benchmark: str) -> dict[str, tuple[str, ...]]:
 def tasks_of(instruction: str, benchmark: str, task_id: int | None = None) -> tuple[str, ...]:
     "The tasks that an instruction (and MetaWorld's task number, where the dataset has one) may mean; none for a strange text."
     tasks = tasks_by_text(benchmark).get(instruction, ())
-    numbers = task_table()["TASK_NAME_TO_ID"]
+    numbers = metaworld_tables()["TASK_NAME_TO_ID"]
     return tuple(task for task in tasks if numbers.get(task) == task_id) or tasks
 
 # %% ../../nbs/15_sim/09_initial_states.ipynb #0b31b0be

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NO_PEFT', 'OWN_TENSORS', 'LOGGED', 'LOGGED_ATTENTION', 'LOGGED_GRADIENTS', 'SmolVLAWorldPolicy', 'start',
-           'weights_of', 'load_base', 'load_whole', 'check_batch', 'recall', 'empty_memory', 'with_world', 'encoder_of',
-           'known_future', 'look']
+           'weights_of', 'load_base', 'load_smolvla_world', 'check_batch', 'batch_memory', 'empty_memory',
+           'loss_with_world', 'encoder_of', 'known_future', 'look']
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #2b5d0b6a
 """`SmolVLAWorldPolicy` is LeRobot's SmolVLA, unchanged in every tensor, and a `WorldBranch` beside it.
@@ -32,10 +32,10 @@ from ..encoders.choice import reopen_encoder
 from ..foreign import data_only
 from ..policy.memory import Memory
 from .configuration_smolvla_world import (
-    EPISODE, FRAMES, HISTORY, MARK, NOISE, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
-from .world_branch import Scene, WorldBranch, attach, begin, fit_latents, is_closed, read_scene, remember, scene_of
-from .world_logs import GradientMeter, averaged, log_values, world_loss
-from .frame_buffer import Sight, check_opened, frames_of, latents_of, open_world_encoder, own_encoder, watch_alone
+    EPISODE, FRAMES, HISTORY, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
+from .world_branch import Scene, WorldBranch, attach, set_memory, fit_latents, is_closed, predict_scene, memory_from, scene_of
+from .world_logs import GradientMeter, mean_over_steps, log_values, world_loss
+from .frame_buffer import Sight, check_opened, frames_seen, recent_latents, open_world_encoder, own_encoder, watch_alone
 from ..policy.trunk import seeded
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #3e13394f
@@ -58,7 +58,8 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
     def from_pretrained(cls, pretrained_name_or_path, *, config=None, **kwargs):
         return super().from_pretrained(pretrained_name_or_path, config=config, **{**kwargs, "fresh": False})
     @classmethod
-    def _load_as_safetensor(cls, model, model_file, map_location, strict): return load_whole(model, model_file, map_location)
+    def _load_as_safetensor(cls, model, model_file, map_location, strict):
+        return load_smolvla_world(model, model_file, map_location)
 
     def reset(self) -> None:
         super().reset()
@@ -68,8 +69,8 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
     def observe(self, batch) -> None: self.sight.watch(batch)
 
     def forward(self, batch, noise=None, time=None, reduction="mean"):
-        begin(self.world, (told := recall(self, batch))[1])
-        return with_world(self, *super().forward(batch, noise, time, reduction), *told, reduction)
+        set_memory(self.world, (told := batch_memory(self, batch))[1])
+        return loss_with_world(self, *super().forward(batch, noise, time, reduction), *told, reduction)
 
     def select_action(self, batch, noise=None, **kwargs):
         self.sight.watch(batch)
@@ -130,7 +131,7 @@ def load_base(policy: SmolVLAWorldPolicy, path: str) -> None:
                         f"{(*lacking, *unexpected)[0]} first; start from a smolvla with the same VLM and layers.")
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #81fd7e0f
-def load_whole(policy: SmolVLAWorldPolicy, file: str, device: str) -> SmolVLAWorldPolicy:
+def load_smolvla_world(policy: SmolVLAWorldPolicy, file: str, device: str) -> SmolVLAWorldPolicy:
     "Load a checkpoint of this type; `UserError` unless the file holds exactly its tensors."
     try: missing, unexpected = load_model(policy, file, strict=False, device=resolve_safetensors_device(device))
     except RuntimeError as e:
@@ -158,13 +159,13 @@ def check_batch(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> None:
         raise UserError("The policy knows no statistics of its latents; name the latent store with --policy.world_store.")
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #e122070e
-def recall(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> tuple[Scene | None, Memory | None]:
+def batch_memory(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> tuple[Scene | None, Memory | None]:
     "The scene and the memory of a training batch."
     c, source = policy.config, policy.config.world_memory_mode_train
     if source in ("off", "zero") and not c.lambda_world: return None, empty_memory(policy, batch) if source == "zero" else None
     check_batch(policy, batch)
     scene = scene_of(policy.world, batch)
-    return scene, remember(policy.world, scene, source, batch.get(EPISODE))
+    return scene, memory_from(policy.world, scene, source, batch.get(EPISODE))
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #e1f4ca3f
 def empty_memory(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
@@ -174,13 +175,14 @@ def empty_memory(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
     return Memory(state.new_zeros(*size, len(world.latents.mean)), torch.ones(size, dtype=torch.bool, device=state.device))
 
 
-def with_world(
+def loss_with_world(
     policy: SmolVLAWorldPolicy, loss: Float[Tensor, "*b"], told: dict[str, Any], scene: Scene | None, memory: Memory | None,
     reduction: str,
 ) -> tuple[Float[Tensor, "*b"], dict[str, Any]]:
     "The loss with Prophet's, and everything that is logged, as floats."
     losses = None if scene is None else world_loss(policy.world, scene)
-    if losses is not None and policy.config.lambda_world: loss = loss + policy.config.lambda_world * averaged(*losses, reduction)
+    if losses is not None and policy.config.lambda_world:
+        loss = loss + policy.config.lambda_world * mean_over_steps(*losses, reduction)
     values = log_values(policy.world, scene, memory, losses) | {"loss_total": loss.detach().mean()}
     grads = policy.meter.read("grad_world_inject", "grad_prophet")
     if policy.config.log_grad_stats: values |= grads
@@ -200,23 +202,23 @@ def encoder_of(policy: SmolVLAWorldPolicy) -> Encoder:
 def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
     "The memory `oracle`, where an evaluator of recorded episodes hands over what came next; a rollout never can."
     truth, mask = batch[TRUTH], batch[TRUTH_MASK]
-    return remember(policy.world, read_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
+    return memory_from(policy.world, predict_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
 
 
 @torch.no_grad()
 def look(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> None:
     "Make the memory of the next chunk. Gates that are exactly 0 need none, and neither does `off`."
     source, policy.last_memory_norm = policy.config.rollout_source, None
-    if source == "off" or is_closed(policy.world): return begin(policy.world, None)
-    if TRUTH in batch: return begin(policy.world, known_future(policy, batch))
-    if source == "zero": return begin(policy.world, empty_memory(policy, batch))
-    frames, exists = frames_of(policy.sight, batch)
+    if source == "off" or is_closed(policy.world): return set_memory(policy.world, None)
+    if TRUTH in batch: return set_memory(policy.world, known_future(policy, batch))
+    if source == "zero": return set_memory(policy.world, empty_memory(policy, batch))
+    frames, exists = frames_seen(policy.sight, batch)
     history = 1 if source == "present" else policy.config.world_history
-    latents, exists = latents_of(encoder_of(policy), frames, exists, history)
-    scene = read_scene(policy.world, latents, exists, predict=source not in ("present", "history"))
+    latents, exists = recent_latents(encoder_of(policy), frames, exists, history)
+    scene = predict_scene(policy.world, latents, exists, predict=source not in ("present", "history"))
     if scene.predicted is not None: policy.last_memory_norm = scene.predicted.norm(dim=-1).mean(1)
     others = torch.arange(len(frames), device=frames.device)
-    begin(policy.world, remember(policy.world, scene, source, others, batch.get(NOISE)))
+    set_memory(policy.world, memory_from(policy.world, scene, source, others, batch.get(NOISE_KEY)))
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #789ff271
 LOGGED = ("world_gate", "world_gate_share", "world_loss", "world_cos", "world_valid_frac", "world_mem_norm", "world_z_hist_norm",

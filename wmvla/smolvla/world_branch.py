@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ChunkMemory', 'WorldBranch', 'attach', 'fuse', 'before_output', 'after_embedding', 'keep_stream', 'after_mlp',
-           'train_frames', 'fit_latents', 'Scene', 'scene_of', 'finite_rows', 'read_scene', 'remember', 'own_luck',
-           'own_chance', 'from_noise', 'begin', 'is_closed']
+           'statistics_frames', 'fit_latents', 'Scene', 'scene_of', 'finite_rows', 'predict_scene', 'memory_from',
+           'own_luck', 'own_chance', 'from_noise', 'set_memory', 'is_closed']
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #7ccb7d75
 """A `WorldBranch` stands beside SmolVLA, not inside it. It makes the memory once a chunk, reads it once, and its hooks add what
@@ -27,9 +27,8 @@ from ..data.normalise import Normaliser
 from ..data.splits import load_split
 from ..latents.store import LatentStore
 from ..policy.gated_attention import FusionRecord, GatedCrossAttention, ReadMemory, merge_records
-from ..policy.memory import Memory, MemoryInputs, in_order, make_memory, matched_noise, scheduled_probability
+from ..policy.memory import DRAWN_SOURCES, Memory, MemoryInputs, sorted_steps, make_memory, matched_noise, scheduled_probability
 from wmvla.smolvla.configuration_smolvla_world import (
-    DRAWN,
     FUTURE,
     FUTURE_MASK,
     HISTORY,
@@ -128,7 +127,7 @@ def after_mlp(owner: Any, place: int, module: nn.Module, args: tuple[Tensor, ...
     return (out.float() + update).to(out.dtype)
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #1b412aaf
-def train_frames(store: LatentStore, split: str, most: int = 20_000) -> Tensor:
+def statistics_frames(store: LatentStore, split: str, most: int = 20_000) -> Tensor:
     "Frame ids for the statistics; `UserError` where a split belongs to another recording."
     starts = torch.tensor([0, *store.meta.length]).cumsum(0)
     episodes = range(len(store.meta.length))
@@ -144,7 +143,7 @@ def train_frames(store: LatentStore, split: str, most: int = 20_000) -> Tensor:
 
 def fit_latents(branch: WorldBranch, store: LatentStore, split: str = "") -> None:
     "Set mean and spread of the latents from a store."
-    fitted = Normaliser.fit_chunks(store.gather(part) for part in train_frames(store, split).split(4096))
+    fitted = Normaliser.fit_chunks(store.gather(part) for part in statistics_frames(store, split).split(4096))
     branch.latents.load_state_dict(fitted.state_dict())
     branch.fitted.fill_(True)
 
@@ -163,7 +162,7 @@ class Scene:
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #e0ff4688
 def scene_of(branch: WorldBranch, batch: dict[str, Any]) -> Scene:
     "The scene of a training batch."
-    return read_scene(branch, *(batch[key] for key in (HISTORY, HISTORY_MASK, FUTURE, FUTURE_MASK)))
+    return predict_scene(branch, *(batch[key] for key in (HISTORY, HISTORY_MASK, FUTURE, FUTURE_MASK)))
 
 
 def finite_rows(x: Float[Tensor, "b t m"], mask: Bool[Tensor, "b t"]) -> Bool[Tensor, " b"]:
@@ -171,7 +170,7 @@ def finite_rows(x: Float[Tensor, "b t m"], mask: Bool[Tensor, "b t"]) -> Bool[Te
     return x.masked_fill(~mask[..., None], 0.0).isfinite().all(2).all(1)
 
 
-def read_scene(
+def predict_scene(
     branch: WorldBranch, history: Float[Tensor, "b t m"], history_mask: Bool[Tensor, "b t"],
     future: Float[Tensor, "b k m"] | None = None, future_mask: Bool[Tensor, "b k"] | None = None,
     predict: bool = True,
@@ -186,7 +185,7 @@ def read_scene(
     return Scene(seen, history_mask, predicted, finite, ahead, future_mask)
 
 
-def remember(
+def memory_from(
     branch: WorldBranch, scene: Scene, source: str, episode: Int[Tensor, " b"] | None = None,
     noise: Float[Tensor, "b k m"] | None = None,  # of a drawn memory
 ) -> Memory | None:
@@ -194,7 +193,7 @@ def remember(
     predicted = None if scene.predicted is None else scene.predicted.detach()
     given = MemoryInputs(scene.history, scene.history_mask, predicted, scene.future, scene.future_mask, episode, None,
                          branch.config.world_future)
-    if noise is not None and source in DRAWN:
+    if noise is not None and source in DRAWN_SOURCES:
         memory = Memory(from_noise(source, predicted, noise), torch.ones_like(predicted[..., 0], dtype=torch.bool))
     else: memory = make_memory(source, given, own_luck(branch), own_chance(branch, source))
     if memory is None: return None
@@ -214,10 +213,10 @@ def own_chance(branch: WorldBranch, source: str) -> float:
 def from_noise(source: str, predicted: Float[Tensor, "b k m"], noise: Float[Tensor, "b k m"]) -> Float[Tensor, "b k m"]:
     "A drawn memory whose luck is given."
     if source == "random_unit": return noise
-    return matched_noise(predicted, noise=noise) if source == "random" else in_order(predicted, noise[..., 0])
+    return matched_noise(predicted, noise=noise) if source == "random" else sorted_steps(predicted, noise[..., 0])
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #0374cda4
-def begin(branch: WorldBranch, memory: Memory | None) -> None:
+def set_memory(branch: WorldBranch, memory: Memory | None) -> None:
     "Hold a memory for the passes that follow; None takes the branch out."
     branch.now.begin(None if memory is None else [f.read(memory.values, memory.mask) for f in branch.fusions])
 

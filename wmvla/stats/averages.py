@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_weights', 'tilted_shares', 'pushed', 'score_limit', 'stratified_interval', 'stratified_rate',
            'stratified_difference', 'crossed_interval', 'AverageRow', 'average_views', 'pooled_views', 'crossed_table',
-           'widened', 'average_rows', 'success_averages', 'paired_averages']
+           'no_narrower', 'average_rows', 'success_averages', 'paired_averages']
 
 # %% ../../nbs/55_stats/03_averages.ipynb #be01b2f3
 """The headline of a benchmark is a mean over tasks, or a mean over groups of tasks. Tasks are fixed strata: score intervals for
@@ -194,7 +194,7 @@ def crossed_table(
     return [t.task for t in triples], np.array([[played[s, t] for t in triples] for s in trainings])
 
 # %% ../../nbs/55_stats/03_averages.ipynb #7458b6cb
-def widened(
+def no_narrower(
     crossed: Interval,  # from `crossed_interval` of the same values
     values: Float[np.ndarray, "s k"],
     outcomes: Float[np.ndarray, " v"],  # what one value may be
@@ -219,7 +219,7 @@ def average_rows(arm: str, tasks: Sequence[str], values: Float[np.ndarray, "s k"
         task = np.searchsorted(sorted(weights), names[kept])
         if len(values) > 1:
             crossed = crossed_interval(values[:, kept], task, share, level)
-            found = widened(crossed, values[:, kept], outcomes, task, share, level)
+            found = no_narrower(crossed, values[:, kept], outcomes, task, share, level)
         else:
             counts = np.array([[(values[0, kept][task == t] == v).sum() for v in outcomes] for t in range(len(share))], float)
             found = stratified_interval(counts, outcomes, share, level)

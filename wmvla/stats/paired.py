@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['telling', 'Interval', 'interval_text', 'in_points', 'wilson', 'PairedResult', 'corrected_phi', 'newcombe',
-           'paired_difference', 'pair_records', 'triple_differences', 'shared_luck', 'widened', 'paired_trainings',
-           'fair_coins', 'clustered_sign_test', 'SuccessRow', 'success_table', 'expanded_tail',
+           'paired_difference', 'pair_records', 'triple_differences', 'shared_luck', 'widened_by_design',
+           'paired_trainings', 'fair_coins', 'clustered_sign_test', 'SuccessRow', 'success_table', 'expanded_tail',
            'clustered_bootstrap_ratio']
 
 # %% ../../nbs/55_stats/00_paired.ipynb #ad1b300f
@@ -187,7 +187,7 @@ def shared_luck(
     return float(max(1.0, together / own)) if own > 0 else 1.0
 
 
-def widened(result: PairedResult, effect: float) -> PairedResult:
+def widened_by_design(result: PairedResult, effect: float) -> PairedResult:
     "The result with an interval longer by the root of a design effect, within [-1, 1]."
     low, high = (result.difference + math.sqrt(effect) * (end - result.difference) for end in (result.low, result.high))
     return dataclasses.replace(result, low=max(-1.0, low), high=min(1.0, high))
@@ -202,7 +202,7 @@ def paired_trainings(
     played = sorted(((r.train_seed, r.triple) for r in first), key=str)  # the order of `pair_records`
     number = {triple: i for i, triple in enumerate({triple: None for _, triple in played})}
     triple = np.array([number[t] for _, t in played])
-    return widened(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
+    return widened_by_design(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #d7a12046
 def fair_coins(n: int) -> Float[np.ndarray, " n1"]:

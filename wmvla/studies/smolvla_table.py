@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['grid_dataset', 'grid_store', 'grid_eval', 'look_checkpoints', 'look_all', 'count_nonfinite', 'look_split', 'Study',
-           'trivial_errors', 'look_errors', 'training_looks', 'store_rank', 'study_gates', 'success_rows', 'counts_by',
-           'arm_rows', 'result_rows']
+           'trivial_action_errors', 'look_errors', 'training_looks', 'store_rank', 'study_gates', 'success_rows',
+           'counts_by', 'arm_rows', 'result_rows']
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #a4ac0a0b
 """From a preset to evidence. The data are made or opened, every arm is played on the same triples, and the gates look at what was
@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Int64
 from safetensors.torch import load_file
 
-from ..measure import BenchmarkRow, judge
+from ..measure import BenchmarkRow, judge_target
 from ..core import EpisodeRecord
 from ..files import read_json
 from ..data.episodes import EpisodeTable, read_episodes
@@ -119,7 +119,7 @@ class Study:
         return [job for job in self.jobs if job.arm.part == part]
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #1f7f979f
-def trivial_errors(
+def trivial_action_errors(
     table: EpisodeTable,
     train: Sequence[int],  # episodes that the constant is the median of
     decided: Int64[np.ndarray, " n"],  # the episode of every decision, in the order of each episode's decisions
@@ -142,7 +142,7 @@ def look_errors(study: Study) -> GateResult:
         agent = LeRobotAgent(job.policy)
         found, decided = recorded_errors(agent, study.table, episodes)
         error[f"{job.arm.name} s{job.seed}"] = float(found.mean())
-    return check_losses(error, trivial_errors(study.table, study.split.train, decided, agent.look.execute))
+    return check_losses(error, trivial_action_errors(study.table, study.split.train, decided, agent.look.execute))
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #de034ded
 def training_looks(study: Study) -> list[Gate]:
@@ -194,10 +194,10 @@ def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[
         own = [r for r in records if r.arm == arm.record]
         split = "; ".join((counts_by(own, lambda r: r.task), counts_by(own, lambda r: f"training {r.train_seed}:")))
         how = f"{interval_text(found.success, 100.0)}; {split}"
-        rows += [judge(f"success, {arm.name} ({arm.record})", 100*found.success.estimate, "%", how=how)]
+        rows += [judge_target(f"success, {arm.name} ({arm.record})", 100*found.success.estimate, "%", how=how)]
         if found.difference is None: continue
         gap = f"{in_points(found.difference)}, paired by task, initial state, noise and training"
-        rows += [judge(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
+        rows += [judge_target(f"success, {arm.name} - {base}", 100*found.difference.estimate, "points", how=gap)]
     return rows
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #5a1e0b04
@@ -214,7 +214,7 @@ def result_rows(
         errors = "errors {} and {}".format(*telling(r.mean_error, r.reference_error))
         how = f"{Interval(r.ratio, r.low, r.high)} over {r.episodes} validation episodes; {errors}"
         name = f"offline error of {names[r.arm]}: memory {r.source} / own, training {r.train_seed}"
-        rows += [judge(name, r.ratio, "ratio", how=how)]
+        rows += [judge_target(name, r.ratio, "ratio", how=how)]
     failed = [g.name for g in gates if not g.passed]
     how = f"failed: {', '.join(failed) or 'none'}" + (f"; verdict: {verdict.sentence}" if verdict else "")
-    return rows + ([judge("gates passed", len(gates) - len(failed), f"of {len(gates)}", how=how)] if gates else [])
+    return rows + ([judge_target("gates passed", len(gates) - len(failed), f"of {len(gates)}", how=how)] if gates else [])

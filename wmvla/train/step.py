@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..policy.gated_attention import FusionRecord
 from ..policy.memory import scheduled_probability
-from ..policy.world_policy import WorldPolicy, gates_of, group_of, loss_masks, loss_weights, policy_loss
+from ..policy.world_policy import WorldPolicy, raw_gates, parameter_group, loss_masks, loss_weights, policy_loss
 from .batches import Batch
 from .config import TrainConfig, learning_rate
 from .machine import mean_counts, whole_sum
@@ -33,7 +33,7 @@ def learners(policy: WorldPolicy) -> dict[str, list[nn.Parameter]]:
     groups: dict[str, list[nn.Parameter]] = {}
     names = {"trunk": "policy", "head": "policy", "gripper": "policy", "gate": "fusion"}
     for name, parameter in policy.named_parameters():
-        groups.setdefault(names.get(group_of(name), group_of(name)), []).append(parameter)
+        groups.setdefault(names.get(parameter_group(name), parameter_group(name)), []).append(parameter)
     return groups
 
 
@@ -76,7 +76,7 @@ def total_loss(
 # %% ../../nbs/45_train/06_step.ipynb #9f23c9ac
 def gate_gradient(policy: WorldPolicy) -> Tensor:
     "d loss / d g of the gate; of several the largest, nan without any."
-    slopes = [gate.grad.reshape(-1) for gate in gates_of(policy) if gate.grad is not None]
+    slopes = [gate.grad.reshape(-1) for gate in raw_gates(policy) if gate.grad is not None]
     if not slopes: return torch.tensor(math.nan, device=policy.actions.mean.device)
     every = torch.cat(slopes)
     return every[every.abs().argmax()]

@@ -6,7 +6,7 @@
 __all__ = ['INK', 'MUTED', 'RULE', 'BASELINE', 'FONT', 'ARM_STYLES', 'SPARE_STYLES', 'CONTRASTS', 'DASHES', 'HORIZON_LINES',
            'HORIZON_STYLES', 'ArmStyle', 'arm_styles', 'tint', 'house_template', 'dress', 'success_by_task',
            'ForestRow', 'forest', 'points_text', 'paired_differences', 'History', 'seed_lines', 'seeds_note',
-           'gate_history', 'attention_entropy', 'training_curves', 'horizon', 'ratio_text', 'ratios', 'closed_loop']
+           'gate_history', 'entropy_figure', 'training_curves', 'horizon', 'ratio_text', 'ratios', 'closed_loop']
 
 # %% ../../nbs/75_view/00_figures.ipynb #2f5a0729
 """Pure functions from typed records to plotly figures.
@@ -225,7 +225,7 @@ def gate_history(histories: Sequence[History]) -> go.Figure:
     return dress(figure, "Gate strength and effective share", note, 380)
 
 # %% ../../nbs/75_view/00_figures.ipynb #f68e6f1f
-def attention_entropy(histories: Sequence[History], records: Sequence[EpisodeRecord]) -> go.Figure:
+def entropy_figure(histories: Sequence[History], records: Sequence[EpisodeRecord]) -> go.Figure:
     "Normalised attention entropy over training (left) and of every closed-loop episode (right)."
     figure = make_subplots(1, 2, horizontal_spacing=0.12, column_widths=[0.6, 0.4], shared_yaxes=True)
     seed_lines(figure, histories, "attention_entropy")

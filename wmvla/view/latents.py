@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'GAP', 'LINE', 'LINES', 'data_uri', 'Picture', 'wall_lines', 'wall', 'ColourBasis', 'colour_basis', 'map_side',
-           'token_colours', 'pca_picture', 'brief', 'signed', 'neighbours_figure', 'movement_figure', 'movement_map',
-           'spread_codes', 'boxed', 'tokens_grid', 'usage_figure']
+           'token_colours', 'pca_picture', 'brief', 'signed_text', 'neighbours_figure', 'movement_figure',
+           'movement_map', 'spread_codes', 'boxed', 'tokens_grid', 'usage_figure']
 
 # %% ../../nbs/75_view/01_latents.ipynb #817e5eb3
 """Pure functions from arrays to plotly figures about latents.
@@ -166,7 +166,7 @@ def brief(text: str, width: int = 17) -> str:
     return text if len(text) <= width else textwrap.shorten(text, width, placeholder=" …")
 
 
-def signed(number: float) -> str:
+def signed_text(number: float) -> str:
     "With a sign, and a minus that is one: `+0.15`, `−0.15`."
     return f"{number:+.2f}".replace("-", "−")
 
@@ -184,7 +184,7 @@ def neighbours_figure(
     for n in nearest:
         query = Picture(images[n.frame], brief(task[n.frame]), f"frame {n.frame}: {task[n.frame]}")
         others = [Picture(images[f], f"{d / spread:.2f}<br>{brief(task[f])}", f"frame {f}: {task[f]}") for f, d in n.others]
-        own = [Picture(images[f], f"{d / spread:.2f}<br>{signed((f - n.frame) / fps)} s", f"frame {f}") for f, d in n.own]
+        own = [Picture(images[f], f"{d / spread:.2f}<br>{signed_text((f - n.frame) / fps)} s", f"frame {f}") for f, d in n.own]
         rows.append([query, *others, *[None] * (columns - len(others)), *own])
     own_columns = max(len(n.own) for n in nearest)
     heads = {0.46: "query", 0.96 + columns / 2: "other episodes", 0.96 + columns + own_columns / 2: "own episode"}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXAMPLE_TASKS', 'EXAMPLE_MEMORIES', 'EXAMPLE_GATE_ENDS', 'EXAMPLE_GATES', 'EXAMPLE_STAGES', 'EXAMPLE_LOSSES',
            'EXAMPLE_GAINS', 'example_episode', 'example_episodes', 'example_metrics', 'example_moved',
-           'example_horizon', 'example_training', 'example_ratios', 'draw', 'example_frames', 'write_trainings',
+           'example_horizon', 'example_training', 'example_ratios', 'draw_scene', 'example_frames', 'write_trainings',
            'write_videos', 'write_results', 'example_run']
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #de76531a
@@ -114,7 +114,7 @@ def example_ratios(effects: Mapping[str, float]) -> list[RatioRow]:
     return rows
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #b84e5b1c
-def draw(disc: np.ndarray, goal: np.ndarray, hand: np.ndarray) -> UInt8[np.ndarray, "64 64 3"]:
+def draw_scene(disc: np.ndarray, goal: np.ndarray, hand: np.ndarray) -> UInt8[np.ndarray, "64 64 3"]:
     "A wall, a table, and three discs at (row, column): mark, disc and hand."
     y, x = np.mgrid[0:64, 0:64]
     frame = np.where((y > 12)[..., None], (176, 150, 118), (120, 132, 142)).astype(np.uint8)
@@ -130,7 +130,7 @@ def example_frames(success: bool, steps: int, seed: int = 0) -> UInt8[np.ndarray
         reach, push = min(1.0, 2*t), max(0.0, 2*t - 1)
         disc = start + np.array([0, 18])*push*success
         aim = disc + (-1, -6) if success else start + (9, -3 + 22*push)
-        frames.append(draw(disc, start + (0, 18), np.array([8, 12])*(1 - reach) + aim*reach))
+        frames.append(draw_scene(disc, start + (0, 18), np.array([8, 12])*(1 - reach) + aim*reach))
     return np.stack(frames)
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #716b760a
