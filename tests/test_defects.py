@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from wmvla.checks import sim_visit
-from wmvla.checks.base import choose_gates, run_gates
-from wmvla.checks.batch_invariance import agent_gates
-from wmvla.checks.dataset import LOOKS, subject_gates
+from wmvla.checks.base import choose_checks, run_checks
+from wmvla.checks.batch_invariance import agent_checks
+from wmvla.checks.dataset import LOOKS, subject_checks
 from wmvla.checks.dataset_vs_sim import measured_statistics
-from wmvla.checks.preflight import encoder_gates, policy_gates
+from wmvla.checks.preflight import encoder_checks, policy_checks
 from wmvla.checks.sim_visit import Subject
 from wmvla.cli.main import main
 from wmvla.data.normalise import Normaliser
@@ -35,12 +35,12 @@ PICTURES = {"image orientation", "first frame"}
 
 
 def failed(gates) -> set[str]:
-    return {r.name for r in run_gates(gates) if not r.passed}
+    return {r.name for r in run_checks(gates) if not r.passed}
 
 
 def found_in(dataset, policy=None, **rollout) -> set[str]:
     """The gates of a dataset that do not pass."""
-    return failed(subject_gates(Subject(dataset, **rollout), policy=policy))
+    return failed(subject_checks(Subject(dataset, **rollout), policy=policy))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def policies(sound, tmp_path_factory):
         return home / name
 
     baseline = make("baseline")
-    gates = lambda folder, **how: failed(policy_gates(folder, table, baseline=baseline, **how))
+    gates = lambda folder, **how: failed(policy_checks(folder, table, baseline=baseline, **how))
     assert gates(baseline) == set()
     return make, gates
 
@@ -186,7 +186,8 @@ def test_statistics_of_other_data_are_seen_by_their_gate_alone(copy, column, nam
     stats = read_json(copy / "meta/stats.json")
     stats[column][name] = [change and x * change for x in stats[column][name]]
     write_json(copy / "meta/stats.json", stats)
-    results = {r.name: r for r in run_gates(choose_gates(subject_gates(Subject(copy)), ["statistics", "keys", "action range"]))}
+    looks = choose_checks(subject_checks(Subject(copy)), ["statistics", "keys", "action range"])
+    results = {r.name: r for r in run_checks(looks)}
     assert {n for n, r in results.items() if not r.passed} == {"statistics"}
     assert f"{name} of {column}" in results["statistics"].saw and "recompute_stats" in results["statistics"].fix
 
@@ -214,13 +215,13 @@ class Remembering:
 
 def test_episodes_that_share_a_memory_are_seen(sound):
     table = Subject(sound).table
-    assert failed(agent_gates(Remembering, table)) == set()
-    assert failed(agent_gates(lambda: Remembering(shared=True), table)) == {"episodes apart"}
+    assert failed(agent_checks(Remembering, table)) == set()
+    assert failed(agent_checks(lambda: Remembering(shared=True), table)) == {"episodes apart"}
 
 
 def test_noise_from_one_stream_is_seen(sound):
     agent = Remembering(stream=np.random.default_rng(0))
-    assert failed(agent_gates(lambda: agent, Subject(sound).table)) == {"episodes apart", "repeatable actions"}
+    assert failed(agent_checks(lambda: agent, Subject(sound).table)) == {"episodes apart", "repeatable actions"}
 
 
 # 6. Initial states that do not advance, or are set before the reset
@@ -275,7 +276,7 @@ def test_wrong_instructions_are_seen_by_their_gate_alone(copy, texts):
 def test_one_right_text_for_two_tasks_is_seen_in_a_downloaded_dataset(copy):
     (copy / "meta" / "wmvla.json").unlink()
     write_texts(copy, [Subject(copy).table.instruction[0]] * 2)
-    results = {r.name: r for r in run_gates(subject_gates(Subject(copy, quality="fast")))}
+    results = {r.name: r for r in run_checks(subject_checks(Subject(copy, quality="fast")))}
     assert not results["instructions"].passed and results["instructions"].saw.endswith("one text for 2 tasks")
 
 
@@ -298,7 +299,7 @@ RENAMED = [("observation.image", "observation.images.top", "cameras"), ("observa
 @pytest.mark.parametrize("old, new, gate", RENAMED)
 def test_a_renamed_column_is_seen_by_its_gate_alone(copy, old, new, gate):
     rename_column(copy, old, new)
-    results = {r.name: r for r in run_gates(subject_gates(Subject(copy)))}
+    results = {r.name: r for r in run_checks(subject_checks(Subject(copy)))}
     assert {name for name, r in results.items() if not r.passed} == {gate}
     assert new in results[gate].saw, "the near miss is named"
 
@@ -338,14 +339,14 @@ class Clips:
 def test_another_window_than_the_caches_is_seen(sound, tmp_path):
     table = Subject(sound).table
     store = build_store(table, Clips(), tmp_path)
-    assert failed(encoder_gates(table, lambda: store, Clips(), lambda: 9.0)) == set()
+    assert failed(encoder_checks(table, lambda: store, Clips(), lambda: 9.0)) == set()
 
     def asked(encoder, pictures=None):
         size = Clips.width
         config = PolicyConfig(arm="F-history", latent=size, text=16, width=16, layers=1, heads=2, history=3, future=2, horizon=16)
         agent = WorldAgent(WorldPolicy(config, *(Normaliser.identity(n) for n in (size, 4, 4))).eval(), encoder, 10)
         if pictures: agent.look = Look(pictures, 10)
-        return failed(agent_gates(lambda: agent, table, lambda: store))
+        return failed(agent_checks(lambda: agent, table, lambda: store))
 
     assert asked(Clips()) == set()
     for window, stride in ((1, 1), (2, 2), (3, 1)):
@@ -417,7 +418,7 @@ def test_cannot_tell_blocks_like_a_failure(copy, capsys):
 
 
 def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
-    from wmvla.checks.base import GateResult
+    from wmvla.checks.base import CheckResult
     from wmvla.core import EpisodeRecord
     from wmvla.stats.contrasts import contrast
     from wmvla.verdict.required_checks import CORE, judged, refusals
@@ -427,13 +428,13 @@ def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
     wins = {"A": ("off", 4), "F": ("pred", 12), "F-history": ("history", 4), "F-present": ("present", 4)}
     records = [EpisodeRecord(arm, seed, memory, "push-v3", i, 0, i < n, *rest)
                for arm, (memory, n) in wins.items() for seed in (0, 1) for i in range(12)]
-    others = [GateResult(n, True, "fine") for family in ("latents", "training", "rollout") for n in CORE[family]]
-    results = run_gates(subject_gates(Subject(copy)))
+    others = [CheckResult(n, True, "fine") for family in ("latents", "training", "rollout") for n in CORE[family]]
+    results = run_checks(subject_checks(Subject(copy)))
     assert claim(gather_evidence(records, results + others)).claim != "blocked"
     alone = claim(gather_evidence(records, results))
     assert alone.claim == "blocked" and "no gate of the family 'latents' was run" in alone.sentence, "silence blocks"
     provenance(copy, mujoco="3.8.1")
-    results = run_gates(subject_gates(Subject(copy))) + others
+    results = run_checks(subject_checks(Subject(copy))) + others
     said = claim(gather_evidence(records, results))
     assert said.claim == "blocked" and "gate 'rendering' failed: mujoco 3.8.1 then" in said.sentence
     assert "rendering" in said.gates and refusals("offline", results) == ()

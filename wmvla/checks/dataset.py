@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROBOTS', 'SAMPLE', 'LOSSY', 'LOOKS', 'look_instructions', 'look_keys', 'look_cameras', 'look_actions',
            'look_statistics', 'each', 'look_orientation', 'look_first_frame', 'look_gripper', 'look_control',
-           'look_starts', 'look_replay', 'rendering_of', 'rendering_now', 'look_rendering', 'subject_gates']
+           'look_starts', 'look_replay', 'rendering_of', 'rendering_now', 'look_rendering', 'subject_checks']
 
 # %% ../../nbs/65_checks/05_dataset.ipynb #5d593e11
 """`checks.dataset_vs_sim` holds pure checks and `checks.sim_visit` visits the simulators; this room hands the one what the other
@@ -38,7 +38,7 @@ from wmvla.checks.dataset_vs_sim import (
     gripper_effect,
     mode_of_data,
 )
-from .base import Gate, GateResult, cannot_tell, first_failing
+from .base import Check, CheckResult, cannot_tell, first_failing
 from .processors import policy_cameras
 from .sim_visit import Sighting, Subject
 from ..files import read_dict
@@ -50,7 +50,7 @@ ROBOTS = {"metaworld": (4, 4), "libero": (8, 7)}  # numbers of state and action
 SAMPLE = {"metaworld": "reach-v3", "libero": "libero_goal-0"}  # a task of each
 
 
-def look_instructions(subject: Subject) -> GateResult:
+def look_instructions(subject: Subject) -> CheckResult:
     "`check_instructions` of all episodes against the texts of all tasks that were recognised, and the dataset's own list."
     root, texts = subject.table.root, {task: task_instruction(task) for task in subject.episodes}
     numbers = len(task_texts(root)) if (root/"meta/tasks.parquet").is_file() else 0
@@ -58,7 +58,7 @@ def look_instructions(subject: Subject) -> GateResult:
     return check_instructions(subject.table.instruction, texts, numbers, told)
 
 
-def look_keys(subject: Subject) -> GateResult:
+def look_keys(subject: Subject) -> CheckResult:
     "`check_rollout_keys`: state, action and text under the names that training and rollout use, and in the robot's width."
     features = read_info(subject.table.root)["features"]
     present = {k: f["shape"][0] if len(f["shape"]) == 1 else 0 for k, f in features.items()}
@@ -67,20 +67,20 @@ def look_keys(subject: Subject) -> GateResult:
     return check_rollout_keys({names.state: state, names.action: action, names.instruction: 0}, present)
 
 
-def look_cameras(subject: Subject, policy: Path | None = None) -> GateResult:
+def look_cameras(subject: Subject, policy: Path | None = None) -> CheckResult:
     "`check_cameras` of the dataset, the environment and, where there is one, a LeRobot policy."
     asked = policy_cameras(policy) if policy else ((), {})
     return check_cameras(subject.table.cameras, camera_keys(SAMPLE[subject.benchmark]), *asked)
 
 
-def look_actions(subject: Subject) -> GateResult:
+def look_actions(subject: Subject) -> CheckResult:
     "`check_actions`; absolute poses have no common range, their gripper has."
     table = subject.table
     absolute = mode_of_data(table.state, table.action, table.episode_of_frame)[0] == "absolute"
     return check_actions(table.action[:, -1:] if absolute else table.action)
 
 
-def look_statistics(subject: Subject) -> GateResult:
+def look_statistics(subject: Subject) -> CheckResult:
     "`check_statistics` of states and actions; `UserError` for a dataset that says nothing of itself."
     table, remedy = subject.table, "restore it, or compute it again: lerobot-edit-dataset --operation.type=recompute_stats"
     stored = read_dict(table.root/"meta/stats.json", remedy=remedy)
@@ -90,7 +90,7 @@ def look_statistics(subject: Subject) -> GateResult:
 LOSSY = 3.0  # of 255: what the video of a downloaded dataset may lose, on the average pixel
 
 
-def each(subject: Subject, check: Callable[[Sighting], GateResult]) -> GateResult:
+def each(subject: Subject, check: Callable[[Sighting], CheckResult]) -> CheckResult:
     "`check` of the sighting of every task; who fails first speaks."
     found = {task: check(sighting) for task, sighting in subject.sim_visit.items()}
     if not found: raise UserError("No task of the dataset was recognised by its instruction; correct the instructions first.")
@@ -98,44 +98,44 @@ def each(subject: Subject, check: Callable[[Sighting], GateResult]) -> GateResul
     return replace(result, saw=f"{len(found)} of {len(subject.episodes)} tasks: {result.saw}")
 
 
-def look_orientation(subject: Subject) -> GateResult:
+def look_orientation(subject: Subject) -> CheckResult:
     "`check_orientation` of every camera."
-    def check(s: Sighting) -> GateResult:
+    def check(s: Sighting) -> CheckResult:
         return first_failing({k: check_orientation(s.recorded[k], s.fresh[k], s.start.known) for k in s.recorded})
     return each(subject, check)
 
 
-def look_first_frame(subject: Subject) -> GateResult:
+def look_first_frame(subject: Subject) -> CheckResult:
     "`check_first_frame` of every camera; cannot tell where an episode's start is not known."
-    def check(s: Sighting) -> GateResult:
+    def check(s: Sighting) -> CheckResult:
         if not s.start.known: return cannot_tell("first frame", s.start.why, "Compare an episode whose start is known.")
         fresh = [x if s.same_size else x[:1] for x in s.fresh.values()]  # another size is no likeness
         return check_first_frame([*s.recorded.values()], fresh, 1.0 if subject.provenance else LOSSY)
     return each(subject, check)
 
 # %% ../../nbs/65_checks/05_dataset.ipynb #359854de
-def look_gripper(subject: Subject) -> GateResult:
+def look_gripper(subject: Subject) -> CheckResult:
     "`check_gripper`: the commands of the whole dataset against the fingers of every simulator."
     effect = gripper_effect(subject.table.state, subject.table.action, subject.table.episode_of_frame)
     return each(subject, lambda s: check_gripper(effect, *s.openings))
 
 
-def look_control(subject: Subject) -> GateResult:
+def look_control(subject: Subject) -> CheckResult:
     "`check_control`: the actions of the whole dataset against the controller of every simulator."
     mode = mode_of_data(subject.table.state, subject.table.action, subject.table.episode_of_frame)
     return each(subject, lambda s: check_control(mode, s.drift))
 
 
-def look_starts(subject: Subject) -> GateResult:
+def look_starts(subject: Subject) -> CheckResult:
     "`check_starts`: three resets in every simulator, by number too, and the state that the dataset recorded first."
-    def check(s: Sighting) -> GateResult:
+    def check(s: Sighting) -> CheckResult:
         beside = (s.recorded_state, s.states[0]) if s.start.kind == "recorded" else (None, None)
         own = check_starts(s.hidden[:2], s.hidden[2:], *beside)
         return first_failing({"by number": check_starts(s.numbered[:2], s.numbered[2:]), "its episode": own})
     return each(subject, check)
 
 
-def look_replay(subject: Subject, rows: Sequence[ReplayRow] | None = None) -> GateResult:
+def look_replay(subject: Subject, rows: Sequence[ReplayRow] | None = None) -> CheckResult:
     "`check_replay` of an episode of every task, or of rows of a replay that was made already."
     return check_replay(subject.replayed if rows is None else rows)
 
@@ -153,24 +153,24 @@ def rendering_now(subject: Subject) -> dict[str, object]:
     return {"mujoco": version("mujoco"), "pixels": how.pixels, "quality": how.quality, "fingerprint": settings.fingerprint}
 
 
-def look_rendering(subject: Subject) -> GateResult:
+def look_rendering(subject: Subject) -> CheckResult:
     "`check_rendering`."
     witness = None if subject.provenance else look_first_frame(subject)
     return check_rendering(rendering_of(subject), rendering_now(subject), witness)
 
 # %% ../../nbs/65_checks/05_dataset.ipynb #619372fa
-LOOKS: dict[str, Callable[[Subject], GateResult]] = {
+LOOKS: dict[str, Callable[[Subject], CheckResult]] = {
     "instructions": look_instructions, "keys": look_keys, "cameras": look_cameras, "action range": look_actions,
     "statistics": look_statistics, "rendering": look_rendering, "image orientation": look_orientation,
     "first frame": look_first_frame,
     "gripper sign": look_gripper, "control mode": look_control, "initial states": look_starts, "replay": look_replay}
 
 
-def subject_gates(
+def subject_checks(
     subject: Subject,
     replayed: Sequence[ReplayRow] | None = None,  # of a replay that was made already; None: replay an episode of every task
     policy: Path | None = None,  # a LeRobot policy whose cameras must be met, too
-) -> list[Gate]:
+) -> list[Check]:
     "The gates of a dataset against its simulators."
     told = {"replay": {"rows": replayed}, "cameras": {"policy": policy}}
-    return [Gate(name, partial(look, subject, **told.get(name, {}))) for name, look in LOOKS.items()]
+    return [Check(name, partial(look, subject, **told.get(name, {}))) for name, look in LOOKS.items()]

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from .base import GateResult, cannot_tell, gate
+from .base import CheckResult, cannot_tell, result_of
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #04652e17
 def alike(name: str, options: Sequence[str]) -> str:
@@ -36,7 +36,7 @@ def check_instructions(
     rollout: Mapping[str, str],  # task name -> instruction the environment gives
     numbers: int = 0,  # tasks that the dataset tells apart by number; 0: it does not say
     tasks: Sequence[str] = (),  # task of every episode, where the dataset says so
-) -> GateResult:
+) -> CheckResult:
     "Instructions are present, not constant over several tasks, and the same strings in dataset and rollout, task by task."
     found, wanted = {text.strip() for text in dataset}, set(rollout.values())
     constant, alone = max(len(wanted), numbers) > 1 and len(found) < 2, sorted(found - wanted)
@@ -46,19 +46,19 @@ def check_instructions(
     odd = next(((t, s) for t, s in zip(tasks, dataset, strict=False) if s.strip() != rollout.get(t, s.strip())), None)
     if odd: saw += f"; {odd[0]} is told {odd[1]!r} in the dataset and {rollout[odd[0]]!r} in the rollout"
     passed = bool(dataset) and "" not in found and not constant and found == wanted and odd is None
-    return gate("instructions", passed, saw, "Record the dataset with the environment's own instruction of each task.")
+    return result_of("instructions", passed, saw, "Record the dataset with the environment's own instruction of each task.")
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #7810c260
 def check_rollout_keys(
     wanted: Mapping[str, int],  # column -> its width; 0 where it has none
     present: Mapping[str, int],  # columns of the dataset
-) -> GateResult:
+) -> CheckResult:
     "Every column that a rollout stands on is in the dataset, in its width; near names where one is missing."
     missing = [f"no {name!r}{alike(name, [*present])}" for name in wanted if name not in present]
     width = {name: n for name, n in wanted.items() if n and present.get(name, n) != n}
     other = [f"{name!r} has {present[name]} numbers, the environment {n}" for name, n in width.items()]
     saw = "; ".join(missing + other) or f"{', '.join(wanted)} are there"
-    return gate("keys", not missing and not other, saw, "Rename the columns, or name them with DatasetKeys.")
+    return result_of("keys", not missing and not other, saw, "Rename the columns, or name them with DatasetKeys.")
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #dd5e183c
 def check_cameras(
@@ -66,7 +66,7 @@ def check_cameras(
     environment: Sequence[str],  # what the rollout draws
     policy: Sequence[str] = (),  # what the policy asks for
     rename: Mapping[str, str] = {},  # from names of the environment to those of the policy
-) -> GateResult:
+) -> CheckResult:
     "Dataset and environment name the same cameras, and the policy asks for none that the rollout does not give."
     given = {rename.get(name, name) for name in environment}
     lost, blind = [n for n in environment if n not in dataset], [n for n in policy if n not in given]
@@ -74,7 +74,7 @@ def check_cameras(
     said += [f"the policy asks for {name!r}, which nobody draws{alike(name, [*given])}" for name in blind]
     saw = "; ".join(said) or ", ".join(environment)
     fix = "Rename the pictures (rename_map), or draw the other camera."
-    return gate("cameras", bool(environment) and not lost and not blind, saw, fix)
+    return result_of("cameras", bool(environment) and not lost and not blind, saw, fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #dde0eac9
 def orientations(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
@@ -88,7 +88,7 @@ def check_orientation(
     recorded: UInt8[np.ndarray, "h w 3"],  # first frame of a dataset episode
     fresh: UInt8[np.ndarray, "h w 3"],  # rollout's picture after a reset to the same state
     known: bool = True,  # is it surely the same state?
-) -> GateResult:
+) -> CheckResult:
     "The rollout's picture fits the dataset's best when it is neither turned nor mirrored."
     flat = lambda x: np.ravel(x).astype(float) - x.mean()
     unit = lambda x: flat(x) / (np.linalg.norm(flat(x)) + 1e-9)
@@ -99,50 +99,50 @@ def check_orientation(
     if not known and max(similar["identity"], rival) < 0.6:  # another scene altogether, whichever way it is turned
         return cannot_tell("image orientation", saw, "Compare with an episode whose initial state is known.")
     passed = similar["identity"] > rival + 1e-6
-    return gate("image orientation", passed, saw, "Flip the rollout's picture the way the dataset's recorder did.")
+    return result_of("image orientation", passed, saw, "Flip the rollout's picture the way the dataset's recorder did.")
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #d99b2499
 def check_first_frame(
     recorded: Sequence[UInt8[np.ndarray, "_ _ 3"]],  # first frames of dataset episodes, decoded from video
     fresh: Sequence[UInt8[np.ndarray, "_ _ 3"]],  # pictures of fresh resets to the same initial states
     tolerance: float = 1.0,  # mean absolute difference of 255
-) -> GateResult:
+) -> CheckResult:
     "A fresh reset shows what the dataset's first frame shows, up to video compression."
     if any(x.shape != y.shape for x, y in zip(recorded, fresh, strict=True)):
-        return gate("first frame", False, "pictures of another size", "Render in the size of the dataset's pictures.")
+        return result_of("first frame", False, "pictures of another size", "Render in the size of the dataset's pictures.")
     error = max(float(np.abs(x.astype(float) - y).mean()) for x, y in zip(recorded, fresh, strict=True))
     fix = "Record the dataset again with this simulator, camera and render setting."
-    return gate("first frame", error <= tolerance, f"worst mean pixel difference {error:.2f} of 255", fix)
+    return result_of("first frame", error <= tolerance, f"worst mean pixel difference {error:.2f} of 255", fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #9b1e9490
 def check_rendering(
     recorded: Mapping[str, object],  # what the dataset was recorded with: mujoco, pixels, quality, ...; empty: it does not say
     rollout: Mapping[str, object],  # what the rollout will use
-    witness: GateResult | None = None,  # `first frame`, for a dataset that does not say
-) -> GateResult:
+    witness: CheckResult | None = None,  # `first frame`, for a dataset that does not say
+) -> CheckResult:
     "MuJoCo version and render settings of the rollout equal the dataset's."
     keys, fix = sorted(set(recorded) | set(rollout)), "Install the lock file's MuJoCo, or record the dataset again."
     if not recorded:
         if witness is None or witness.unsure or not rollout:
             return cannot_tell("rendering", "the dataset does not say how it was drawn, and there is no picture to compare", fix)
-        return gate("rendering", witness.passed, f"the dataset does not say how it was drawn; {witness.saw}", fix)
+        return result_of("rendering", witness.passed, f"the dataset does not say how it was drawn; {witness.saw}", fix)
     other = [f"{k} {recorded.get(k)} then, {rollout.get(k)} now" for k in keys if recorded.get(k) != rollout.get(k)]
     other.sort(key=lambda text: text.startswith("fingerprint"))  # the plain differences first
-    return gate("rendering", not other, "; ".join(other) or ", ".join(f"{k} {recorded[k]}" for k in keys), fix)
+    return result_of("rendering", not other, "; ".join(other) or ", ".join(f"{k} {recorded[k]}" for k in keys), fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #c960edf9
 def check_actions(
     action: Float[np.ndarray, "t a"],  # executed actions of the dataset
     low: float = -1.0,  # the environment's bounds
     high: float = 1.0,
-) -> GateResult:
+) -> CheckResult:
     "Recorded actions are finite, inside the environment's range, and no dimension is constant."
     outside = float(np.mean(~((action >= low - 1e-5) & (action <= high + 1e-5))))
     still = [i for i in range(action.shape[1]) if np.ptp(action[:, i]) <= 1e-6*np.abs(action[:, i]).max()]
     saw = f"range {action.min():.3g} to {action.max():.3g}, {outside:.1%} outside, constant dimensions {still or 'none'}"
     fix = ("Store the actions that were executed, after clipping." if outside or not still else
            "Find out where their commands were lost, or add a task that uses them: nothing can be checked of them here.")
-    return gate("action range", outside == 0 and not still, saw, fix)
+    return result_of("action range", outside == 0 and not still, saw, fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #00654402
 TOLERANCE = 0.1  # of a standard deviation
@@ -173,7 +173,7 @@ def told_numbers(told: object, name: str) -> Float[np.ndarray, " d"]:
 def check_statistics(
     stored: Mapping[str, object],  # `meta/stats.json`: column -> name -> numbers
     columns: Mapping[str, Float[np.ndarray, "t d"]],  # column -> all its values
-) -> GateResult:
+) -> CheckResult:
     "Mean, spread and limits of `meta/stats.json` are those of the data."
     fix = "Compute meta/stats.json from the data again: lerobot-edit-dataset --operation.type=recompute_stats."
     worst, saw = -1.0, "no column"
@@ -182,12 +182,12 @@ def check_statistics(
         for name, exact in true.items():
             said = told_numbers(stored.get(key), name)
             if said.shape != exact.shape:
-                return gate("statistics", False, f"{len(said)} numbers for {name} of {key}, the data have {len(exact)}", fix)
+                return result_of("statistics", False, f"{len(said)} numbers for {name} of {key}, the data have {len(exact)}", fix)
             off = stray(said, name, true)
             if off.max() <= worst: continue
             worst, at = float(off.max()), int(off.argmax())
             saw = f"{name} of {key}[{at}] is {said[at]:.4g}, of the data {exact[at]:.4g}"
-    return gate("statistics", worst <= 1, f"{saw}: the worst, {worst:.2g} of what is tolerated (a tenth of a spread)", fix)
+    return result_of("statistics", worst <= 1, f"{saw}: the worst, {worst:.2g} of what is tolerated (a tenth of a spread)", fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #22957007
 def opening_of(state: Float[np.ndarray, "*b s"]) -> Float[np.ndarray, "*b"]:
@@ -216,7 +216,7 @@ def check_gripper(
     high: float,  # opening after the dataset's largest command was held in the environment
     low: float,  # opening after its smallest command was held
     moved: float = 0.01,  # smallest difference that counts as a movement
-) -> GateResult:
+) -> CheckResult:
     "The gripper command moves the fingers the same way in dataset and environment."
     fix = "Flip or rescale the gripper action between dataset and environment."
     saw = (f"environment: opening {high:.3f} after the largest command, {low:.3f} after the smallest; "
@@ -224,9 +224,9 @@ def check_gripper(
     if math.isnan(effect):
         saw = f"in the dataset command or fingers never move; {saw}"
         return cannot_tell("gripper sign", saw, "Add a task that closes and opens the gripper.")
-    if not abs(high - low) > moved: return gate("gripper sign", False, f"the fingers do not answer: {saw}", fix)
+    if not abs(high - low) > moved: return result_of("gripper sign", False, f"the fingers do not answer: {saw}", fix)
     if abs(effect) < 0.05: return cannot_tell("gripper sign", saw, "Look at episodes in which the gripper closes and opens.")
-    return gate("gripper sign", effect * (high - low) > 0, saw, fix)
+    return result_of("gripper sign", effect * (high - low) > 0, saw, fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #c56de01d
 def mode_of_data(
@@ -249,14 +249,14 @@ def check_control(
     dataset: tuple[str, str],  # of `mode_of_data`
     drift: float,  # metres that the hand moves in the environment under actions of zero
     still: float = 0.02,  # less is rest
-) -> GateResult:
+) -> CheckResult:
     "Dataset and environment agree whether an action is relative or absolute."
     mode, saw = dataset
     rollout = "relative" if drift < still else "absolute"
     saw = f"{saw}; environment: {drift:.3f} m under actions of zero, {rollout}"
     fix = "Look at the dataset's actions: they move the hand neither to nor by what they say."
     if not mode: return cannot_tell("control mode", saw, fix)
-    return gate("control mode", mode == rollout, saw, f"Roll out with control={mode!r}.")
+    return result_of("control mode", mode == rollout, saw, f"Roll out with control={mode!r}.")
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #245f62e0
 def check_starts(
@@ -265,7 +265,7 @@ def check_starts(
     recorded: Float[np.ndarray, " s"] | None = None,  # first state of the dataset's episode
     fresh: Float[np.ndarray, " s"] | None = None,  # state after the reset to its initial state
     tolerance: float = 1e-3,
-) -> GateResult:
+) -> CheckResult:
     "Different seeds start differently, the same seed starts the same later, and the dataset's episode starts where it says."
     distinct = len({x.tobytes() for x in first})
     back = sum(np.array_equal(x, y) for x, y in zip(first, again, strict=False))
@@ -274,13 +274,13 @@ def check_starts(
     if recorded is not None: saw += f", the recorded start is {off:.1e} away"
     passed = len(again) > 0 and distinct == len(first) and back == len(again) and off <= tolerance
     fix = "Pass the init seed to the environment's reset; set the state after the reset, not before."
-    return gate("initial states", passed, saw, fix)
+    return result_of("initial states", passed, saw, fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #50d3a908
 def check_replay(
     rows: Sequence,  # `ReplayRow`s: .outcome (same, differs, cannot tell), .start, .success, .max_state_error
     tolerance: float = 1e-3,  # of a state, where the initial state was recorded
-) -> GateResult:
+) -> CheckResult:
     "Replayed episodes end as recorded, and stay within `tolerance` of the recorded states."
     told = [r for r in rows if r.outcome != "cannot tell"]
     worst = max((r.max_state_error for r in told if r.start == "recorded"), default=0.0)
@@ -290,4 +290,4 @@ def check_replay(
     if len(told) < len(rows): saw += f"; nothing can be told of {len(rows) - len(told)} more"
     if rows and 2 * len(told) < len(rows): return cannot_tell("replay", saw, "Replay episodes whose initial state can be found.")
     passed = any(r.success for r in told) and same == len(told) and worst <= tolerance
-    return gate("replay", passed, saw, fix)
+    return result_of("replay", passed, saw, fix)

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core import UserError
 from ..files import read_json
 from ..rollout.agent import PROCESSOR_FILES
-from .base import GateResult, cannot_tell, check_normalisation, first_failing, gate
+from .base import CheckResult, cannot_tell, check_normalisation, first_failing, result_of
 from ..foreign import checked_steps
 
 # %% ../../nbs/65_checks/02_processors.ipynb #68d57260
@@ -104,7 +104,7 @@ def in_rollout(steps: tuple[ProcessorStep, ...]) -> tuple[ProcessorStep, ...]:
 def check_processors(
     baseline: str | Path,  # policy folder of E0
     others: Mapping[str, str | Path],  # arm -> its policy folder
-) -> GateResult:
+) -> CheckResult:
     "Processors of every arm equal the baseline's, step by step and number by number."
     odd = {}
     for file in PROCESSOR_FILES:
@@ -114,7 +114,7 @@ def check_processors(
     wrong = [f"{arm} differs in {'; '.join(list(dict.fromkeys(found))[:4])}" for arm, found in odd.items() if found]
     saw = "; ".join(wrong) or f"{len(others)} policies process as the baseline does"
     fix = "Load the processors that were saved with the baseline, never rebuild them."
-    return gate("processors", bool(others) and not wrong, saw, fix)
+    return result_of("processors", bool(others) and not wrong, saw, fix)
 
 # %% ../../nbs/65_checks/02_processors.ipynb #8a3f5e80
 @dataclass(frozen=True, eq=False)
@@ -159,14 +159,14 @@ def saved_normaliser(folder: str | Path, kind: str, key: str) -> SavedNormaliser
 LOAD = "Load the processors that were saved in the training."
 
 
-def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "n d"]) -> GateResult:
+def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "n d"]) -> CheckResult:
     "For statistics that are limits: values fill -1 to 1 without leaving it far, and come back."
     z = normaliser.normalise(values)
     back = (normaliser.unnormalise(z) - values).abs().max().item() / (values.abs().max().item() or 1.0)
     inside, reach = (z.abs() <= 1.05).float().mean().item(), z.abs().amax(0).min().item()
     saw = f"{inside:.1%} of the values inside -1 to 1, every dimension reaches {reach:.2f}, round trip error {back:.1e}"
     passed = inside >= SHARES[normaliser.mode] and reach > 0.3 and back < 1e-4
-    return gate("normalisation", passed, saw, LOAD)
+    return result_of("normalisation", passed, saw, LOAD)
 
 
 def check_policy_statistics(
@@ -174,7 +174,7 @@ def check_policy_statistics(
     state: Float[np.ndarray, "n s"],  # of the dataset it was trained on
     action: Float[np.ndarray, "n a"],
     baseline: str | Path | None = None,  # the policy that it will be compared with; it knows whether IDENTITY is meant
-) -> GateResult:
+) -> CheckResult:
     "The saved processors cover the dataset's states and actions, and bring actions back; who fails first speaks."
     results = {}
     for kind, key, values in (("STATE", "observation.state", state), ("ACTION", "action", action)):
@@ -187,12 +187,12 @@ def check_policy_statistics(
     return first_failing(results)
 
 # %% ../../nbs/65_checks/02_processors.ipynb #f2d445e9
-def judge_statistics(found: SavedNormaliser, key: str, values: Float[Tensor, "n d"], meant: bool) -> GateResult:
+def judge_statistics(found: SavedNormaliser, key: str, values: Float[Tensor, "n d"], meant: bool) -> CheckResult:
     "One column; IDENTITY passes where the values need nothing or the baseline does the same (`meant`), else nobody can tell."
-    if found.mode == "MISSING": return gate("normalisation", False, f"no statistics for {key}", LOAD)
+    if found.mode == "MISSING": return result_of("normalisation", False, f"no statistics for {key}", LOAD)
     result = (check_limits if found.mode in LIMITS else check_normalisation)(found, values)
     if found.mode != "IDENTITY" or result.passed: return replace(result, fix=result.fix and LOAD)
-    if meant: return gate("normalisation", True, f"nothing is done to {key}, as in the baseline", "")
+    if meant: return result_of("normalisation", True, f"nothing is done to {key}, as in the baseline", "")
     return cannot_tell("normalisation", f"nothing is done to {key}: {result.saw}", "Name the baseline: is that meant?")
 
 # %% ../../nbs/65_checks/02_processors.ipynb #a0dfe178

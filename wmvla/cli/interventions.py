@@ -70,10 +70,10 @@ def open_question(args: argparse.Namespace) -> Question:
 # %% ../../nbs/95_cli/08_interventions.ipynb #e2d6509a
 def checks_of_trainings(args: argparse.Namespace, question: Question) -> list:
     "The trainings' own gates, and those of the dataset's preflight; `UserError` where that is of another revision."
-    from wmvla.checks.base import run_gates
-    from wmvla.checks.preflight import load_results, preflight_path, training_gates
+    from wmvla.checks.base import run_checks
+    from wmvla.checks.preflight import load_results, preflight_path, training_checks
 
-    own, path = run_gates(training_gates(question.reports, question.data.split), "training gates"), preflight_path(args.dataset)
+    own, path = run_checks(training_checks(question.reports, question.data.split), "training gates"), preflight_path(args.dataset)
     if not path.is_file(): return own
     stored = load_results(path)
     if odd := stored.conflict({"revision": question.data.table.revision}):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence', 'save_evidence',
-           'start_of', 'check_start', 'gates_before', 'train_lerobot', 'how_to_go_on', 'lerobot_wm_train']
+           'start_of', 'check_start', 'checks_before', 'train_lerobot', 'how_to_go_on', 'lerobot_wm_train']
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5bf96b4c
 """`lerobot-wm-train` takes the flags of `lerobot-train` and trains with LeRobot's own code. Before the first step the gates of
@@ -80,9 +80,9 @@ class Refused(UserError):
 
 def demand(gates: Sequence[Callable]) -> list:
     "Ask gates and print what they saw; `Refused` unless all of them pass."
-    from wmvla.checks.base import run_gates
+    from wmvla.checks.base import run_checks
 
-    results = run_gates(gates, "gates")
+    results = run_checks(gates, "gates")
     print(*results, sep="\n")
     if failed := [r.name for r in results if not r.passed]:
         raise Refused(f"Not trained, because of {len(results)} gates {len(failed)} did not pass ({', '.join(failed)}); repair "
@@ -101,9 +101,9 @@ class Watch:
 
     def ask(self, name: str, look: Callable, *seen: Any) -> None:
         "One more gate."
-        from wmvla.checks.base import Gate
+        from wmvla.checks.base import Check
 
-        if self.table is not None: self.results += demand([Gate(name, partial(look, *seen))])
+        if self.table is not None: self.results += demand([Check(name, partial(look, *seen))])
 
 
 @contextmanager
@@ -178,15 +178,15 @@ def check_start(config: Any) -> None:
         if file.is_file(): checked_steps(read_json(file), file)
 
 
-def gates_before(config: Any) -> Watch:
+def checks_before(config: Any) -> Watch:
     "Ask the gates of a training's dataset and latents; `Refused` unless all pass."
-    from wmvla.checks.lerobot_training import data_gates, latent_gates
+    from wmvla.checks.lerobot_training import lerobot_data_checks, lerobot_latent_checks
     from wmvla.checks.sim_visit import Subject
 
     given = config.dataset
     folder = given.root if given.root and Path(given.root).exists() else None
     subject = Subject(folder or given.repo_id, revision=None if folder else given.revision)
-    gates = [*data_gates(subject), *latent_gates(config.policy, subject.table, folder or given.repo_id)]
+    gates = [*lerobot_data_checks(subject), *lerobot_latent_checks(config.policy, subject.table, folder or given.repo_id)]
     return Watch(subject.table, demand(gates))
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5a1e0f05
@@ -199,7 +199,7 @@ def train_lerobot(asked: bool) -> None:
     if not asked: print("NO GATE IS ASKED (--wm.gates=false): whatever is wrong with the data will be trained into this policy.")
     if config.policy.pretrained_path and not config.resume:
         print(f"note: LeRobot normalises by this dataset's statistics, not by those saved in {config.policy.pretrained_path}.")
-    watch, start = gates_before(config) if asked else Watch(), start_of(config)
+    watch, start = checks_before(config) if asked else Watch(), start_of(config)
     try:
         with stoppable(), watched(watch), data_only(): script.train(config)
     except KeyboardInterrupt as e:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEMO_STAGES', 'RunLayout', 'Demo', 'record_stage', 'encode_stage', 'demo_latents', 'train_stage', 'eval_config',
            'demo_jobs', 'evaluate_stage', 'offline_ratios', 'donors_path', 'closed_loop_differences', 'intervene_stage',
-           'all_gates', 'judge_stage', 'report_stage', 'result_settings', 'default_run_id', 'run_stage', 'run_demo',
+           'all_checks', 'judge_stage', 'report_stage', 'result_settings', 'default_run_id', 'run_stage', 'run_demo',
            'code_note', 'summary', 'arm_line']
 
 # %% ../../nbs/90_studies/01_demo.ipynb #7b0cee25
@@ -36,13 +36,13 @@ from ..latents.write import build_store, store_path
 from ..rollout.agent import read_card
 from ..verdict.card import write_card
 from ..rollout.closed_loop import evaluate, open_agent
-from ..checks.batch_invariance import agent_gates
-from ..checks.base import Gate, GateResult, check_execution, run_gates
+from ..checks.batch_invariance import agent_checks
+from ..checks.base import Check, CheckResult, check_execution, run_checks
 from ..ablate.memory import (
     ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline, load_interventions, save_interventions)
 from ..rollout.jobs import EvalConfig, EvalJob, make_triples, plan_job
 from ..ablate.offline import build_donors, sample_plan
-from ..checks.preflight import dataset_gates, encoder_gates, look_normalisers, rollout_gates, training_gates
+from ..checks.preflight import dataset_checks, encoder_checks, look_normalisers, rollout_checks, training_checks
 from ..rollout.records import read_parquet, write_parquet
 from ..stats.paired import SuccessRow, success_table
 from ..verdict.rules import claim, gather_evidence
@@ -181,7 +181,7 @@ def intervene_stage(demo: Demo) -> None:
     save_interventions(demo.layout.path, offline_ratios(demo), closed_loop_differences(demo))  # the first makes donor banks
 
 # %% ../../nbs/90_studies/01_demo.ipynb #6b2504b6
-def all_gates(demo: Demo) -> list[Gate]:
+def all_checks(demo: Demo) -> list[Check]:
     "Every gate that this run has files for."
     at, p, seen = demo.layout, demo.preset, read_json(demo.layout.encoder/"report.json")
     table = read_episodes(at.dataset)
@@ -192,18 +192,18 @@ def all_gates(demo: Demo) -> list[Gate]:
     job, config = demo_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo)
     plan = plan_job(job, config, read_card(job.policy_folder))
     return [
-        *dataset_gates(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
-        *encoder_gates(table, partial(demo_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"]),
-        *training_gates(reports, split, {"encoder": read_fitted(at.encoder).get("split", "")}),
-        Gate("normalisation", partial(look_normalisers, checkpoints, table, split)),
-        Gate("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
-        *agent_gates(partial(open_agent, job, plan, config), table, partial(demo_latents, demo)),
-        *rollout_gates(read_parquet(at.path/"episodes.parquet"))]
+        *dataset_checks(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
+        *encoder_checks(table, partial(demo_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"]),
+        *training_checks(reports, split, {"encoder": read_fitted(at.encoder).get("split", "")}),
+        Check("normalisation", partial(look_normalisers, checkpoints, table, split)),
+        Check("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
+        *agent_checks(partial(open_agent, job, plan, config), table, partial(demo_latents, demo)),
+        *rollout_checks(read_parquet(at.path/"episodes.parquet"))]
 
 
-def judge_stage(demo: Demo) -> list[GateResult]:
+def judge_stage(demo: Demo) -> list[CheckResult]:
     "Run the gates, weigh the evidence, write `verdict.json`, `claim.md` and `claim.json`; returns the gates."
-    at, gates = demo.layout, run_gates(all_gates(demo))
+    at, gates = demo.layout, run_checks(all_checks(demo))
     evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, *load_interventions(at.path))
     verdict = claim(evidence)
     write_json(at.path/"verdict.json", verdict)
@@ -221,7 +221,7 @@ def report_stage(demo: Demo) -> None:
     to_html(path/"notebook.ipynb", path/"report.html")
 
 
-DEMO_STAGES: dict[str, Callable[[Demo], list[GateResult] | None]] = {
+DEMO_STAGES: dict[str, Callable[[Demo], list[CheckResult] | None]] = {
     "record": record_stage, "encode": encode_stage, "train": train_stage, "evaluate": evaluate_stage,
     "intervene": intervene_stage, "judge": judge_stage, "report": report_stage}
 

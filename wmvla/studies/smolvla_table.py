@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['grid_dataset', 'grid_store', 'grid_eval', 'look_checkpoints', 'look_all', 'count_nonfinite', 'look_split', 'Study',
-           'trivial_action_errors', 'look_errors', 'training_looks', 'store_rank', 'study_gates', 'success_rows',
+           'trivial_action_errors', 'look_errors', 'training_looks', 'store_rank', 'study_checks', 'success_rows',
            'counts_by', 'arm_rows', 'result_rows']
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #a4ac0a0b
@@ -35,14 +35,14 @@ from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import read_fitted
 from ..rollout.agent import read_card
 from ..rollout.closed_loop import open_agent
-from ..checks.batch_invariance import agent_gates
+from ..checks.batch_invariance import agent_checks
 from ..ablate.phases import PhaseSuccess, phase_success
-from ..checks.base import Gate, GateResult, check_finite, check_losses, check_moved, check_split, first_failing
+from ..checks.base import Check, CheckResult, check_finite, check_losses, check_moved, check_split, first_failing
 from ..ablate.memory import RatioRow
 from ..rollout.jobs import EvalConfig, EvalJob, make_triples, plan_job
 from ..rollout.lerobot_agent import LeRobotAgent, without_prints
 from ..checks.lerobot_training import moved_rows
-from ..checks.preflight import dataset_gates, encoder_gates, moved_groups, policy_gates, rollout_gates
+from ..checks.preflight import dataset_checks, encoder_checks, moved_groups, policy_checks, rollout_checks
 from ..stats.paired import Interval, in_points, interval_text, telling
 from ..verdict.rules import Verdict
 from .smolvla_training import GridArm, GridJob, GridPreset
@@ -76,14 +76,14 @@ def grid_eval(preset: GridPreset, jobs: Sequence[GridJob], folder: Path, workers
     return [EvalJob(job.policy, None, job.arm.record, job.seed, t) for job in jobs for t in triples], config
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #e5d0e1a1
-def look_checkpoints(job: GridJob) -> GateResult:
+def look_checkpoints(job: GridJob) -> CheckResult:
     "`check_moved` by parts of the network, from a training's first checkpoint to its last."
     steps = sorted(p for p in (job.folder/"checkpoints").iterdir() if p.name.isdigit())
     before = load_file(steps[0]/"pretrained_model"/"model.safetensors")
     return check_moved(*moved_groups(moved_rows(LeRobotAgent(job.policy).policy, before, job.arm.memory)))
 
 
-def look_all(look: Callable[[GridJob], GateResult], jobs: Sequence[GridJob]) -> GateResult:
+def look_all(look: Callable[[GridJob], CheckResult], jobs: Sequence[GridJob]) -> CheckResult:
     "A look at every training; who fails first speaks."
     return first_failing({f"{job.arm.name} s{job.seed}": look(job) for job in jobs})
 
@@ -95,7 +95,7 @@ def count_nonfinite(log: Path) -> int:
     return len(re.findall(r"\bloss:(?:nan|inf)", text)) + sum(x > 0 for x in counted)
 
 
-def look_split(jobs: Sequence[GridJob], split: Split, fitted: str) -> GateResult:
+def look_split(jobs: Sequence[GridJob], split: Split, fitted: str) -> CheckResult:
     "`check_split`: the encoder's split, and whether each training read exactly the train part."
     read = lambda job: tuple(read_json(job.policy/"train_config.json")["dataset"]["episodes"])
     hashes = {f"{job.arm.name} s{job.seed}": split.hash if read(job) == split.train else "another part" for job in jobs}
@@ -135,7 +135,7 @@ def trivial_action_errors(
     return {name: float(np.mean(x)) for name, x in errors.items()}
 
 
-def look_errors(study: Study) -> GateResult:
+def look_errors(study: Study) -> CheckResult:
     "`check_losses` on validation decisions."
     episodes, error, agent, decided = study.split.validation, {}, None, None
     for job in study.jobs:
@@ -145,14 +145,14 @@ def look_errors(study: Study) -> GateResult:
     return check_losses(error, trivial_action_errors(study.table, study.split.train, decided, agent.look.execute))
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #de034ded
-def training_looks(study: Study) -> list[Gate]:
+def training_looks(study: Study) -> list[Check]:
     "Gates of what LeRobot's trainer did."
     encoder = read_choice(study.store/"encoder.json").config.encoder
     fitted = read_fitted(encoder).get("split", "") if Path(encoder).is_dir() else ""
     odd = {f"{job.arm.name} s{job.seed}": count_nonfinite(job.log) for job in study.jobs}
-    return [Gate("action error", partial(look_errors, study)), Gate("finite numbers", partial(check_finite, odd)),
-            Gate("trained parameters", partial(look_all, look_checkpoints, study.jobs)),
-            Gate("split", partial(look_split, study.jobs, study.split, fitted))]
+    return [Check("action error", partial(look_errors, study)), Check("finite numbers", partial(check_finite, odd)),
+            Check("trained parameters", partial(look_all, look_checkpoints, study.jobs)),
+            Check("split", partial(look_split, study.jobs, study.split, fitted))]
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #4200943b
 def store_rank(store: Path, frames: int = 2000) -> float:
@@ -161,17 +161,17 @@ def store_rank(store: Path, frames: int = 2000) -> float:
     return effective_rank(latents.gather(torch.arange(0, latents.n_frames, -(-latents.n_frames // frames))).float())
 
 
-def study_gates(study: Study) -> list[Gate]:
+def study_checks(study: Study) -> list[Check]:
     "Every gate that a grid has files for."
     p, claimed, base = study.preset, study.of("claimed")[0], study.of("baseline")[0]
     jobs, config = grid_eval(p, [claimed], study.store)
     plan = plan_job(jobs[0], config, read_card(claimed.policy))
     store = partial(open_store, study.store)
-    return [*dataset_gates(study.dataset, RenderSettings(p.pixels, p.quality)),
-            *encoder_gates(study.table, store, reopen_encoder(study.store), partial(store_rank, study.store)),
-            *training_looks(study), *policy_gates(claimed.policy, study.table, base.policy),
-            *agent_gates(partial(open_agent, jobs[0], plan, config), study.table),
-            *rollout_gates(study.records, base.arm.record)]
+    return [*dataset_checks(study.dataset, RenderSettings(p.pixels, p.quality)),
+            *encoder_checks(study.table, store, reopen_encoder(study.store), partial(store_rank, study.store)),
+            *training_looks(study), *policy_checks(claimed.policy, study.table, base.policy),
+            *agent_checks(partial(open_agent, jobs[0], plan, config), study.table),
+            *rollout_checks(study.records, base.arm.record)]
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #b050f0e4
 def success_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[PhaseSuccess]:
@@ -205,7 +205,7 @@ def result_rows(
     records: Sequence[EpisodeRecord],
     arms: Sequence[GridArm],  # in the order of their records; the baseline among them
     ratios: Sequence[RatioRow],
-    gates: Sequence[GateResult],
+    gates: Sequence[CheckResult],
     verdict: Verdict | None = None,  # none: nothing was claimed
 ) -> list[BenchmarkRow]:
     "What a grid found, for `write_benchmark`."

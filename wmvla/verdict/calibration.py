@@ -23,7 +23,7 @@ from ..core import EpisodeRecord, fingerprint, progress, torch_threads
 from ..files import as_record
 from ..lines import line_of, read_lines
 from ..toy.worlds import episode_names
-from .toy_lab import NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, lab_gates, lab_records, play_toys, shuffle_row, train_toy_arm
+from .toy_lab import NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, toy_checks, lab_records, play_toys, shuffle_row, train_toy_arm
 from ..stats.paired import Interval, paired_difference, shared_luck, widened_by_design, wilson
 from .rules import Evidence, choose_roles, claim, gather_evidence
 from ..processes import parallel_map
@@ -85,7 +85,7 @@ def lab_evidence(experiment: ToyStudy, trained: Sequence[ToyTraining]) -> tuple[
     names = episode_names("triples", experiment.world, experiment.seed, experiment.triples)
     records = [r for done in trained for r in lab_records(experiment, done, names)]
     ratios = [shuffle_row(t) for t in trained if t.policy.config.arm == experiment.claimed]
-    gates, roles = lab_gates(experiment, trained, records), choose_roles(experiment.arms, experiment.claimed)
+    gates, roles = toy_checks(experiment, trained, records), choose_roles(experiment.arms, experiment.claimed)
     return gather_evidence(records, gates, ratios, roles=roles, without=NOT_IN_TOYS), records
 
 

@@ -14,7 +14,7 @@ verdict names the families of gates that it depends on; it is refused while one 
 from collections.abc import Sequence
 
 from ..stats.contrasts import Contrast, unclear_because
-from ..checks.base import GateResult
+from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from ..stats.paired import Interval, in_points
 
@@ -49,7 +49,7 @@ CORE: dict[str, tuple[str, ...]] = {
 }
 
 
-def unasked(kind: str, gates: Sequence[GateResult], without: Sequence[str] = ()) -> list[str]:
+def unasked(kind: str, gates: Sequence[CheckResult], without: Sequence[str] = ()) -> list[str]:
     "In words: which gates a verdict of this kind needs and that never ran."
     ran, said = {g.name for g in gates}, []
     for family in DEPENDS[kind]:
@@ -62,7 +62,7 @@ def unasked(kind: str, gates: Sequence[GateResult], without: Sequence[str] = ())
 
 def refusals(
     kind: str,  # offline, success or future
-    gates: Sequence[GateResult],  # those that ran
+    gates: Sequence[CheckResult],  # those that ran
     without: Sequence[str] = (),  # families that this study has nothing of: `latents` for LeRobot policies
 ) -> tuple[str, ...]:
     "Why a verdict of this kind may not be given: each gate that it depends on and that did not pass, or that did not run."
@@ -78,7 +78,7 @@ def word_of(c: Contrast) -> str:
     return f"{c.first} is {'better' if c.sign() > 0 else 'worse'} than {c.second}"
 
 
-def judged(c: Contrast, gates: Sequence[GateResult], without: Sequence[str] = ()) -> str:
+def judged(c: Contrast, gates: Sequence[CheckResult], without: Sequence[str] = ()) -> str:
     "A contrast and its word on a second line, which is `no verdict` and the reason where a gate forbids one."
     refused = refusals("success", gates, without)
     return f"{c}\n{f'no verdict: {refused[0]}' if refused else word_of(c)}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ..core import EpisodeRecord, UserError
 from ..stats.contrasts import Contrast, contrast, own_memory, rows_of, unclear_because
-from ..checks.base import GateResult
+from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from .required_checks import closed_loop_line, refusals, stands_on
 from ..stats.paired import Interval, wilson
@@ -74,7 +74,7 @@ def choose_roles(arms: Iterable[str], claimed: str = "F", baseline: str = "A") -
 class Evidence:
     "What a verdict is made of; contrasts are keyed by the control's name."
 
-    gates: tuple[GateResult, ...]  # every preflight gate that ran
+    gates: tuple[CheckResult, ...]  # every preflight gate that ran
     baseline: Interval  # success of the baseline
     gain: Contrast  # the claimed arm against the baseline
     beyond: Mapping[str, Contrast]  # the claimed arm against every control
@@ -89,7 +89,7 @@ class Evidence:
 # %% ../../nbs/70_verdict/01_rules.ipynb #56322e07
 def gather_evidence(
     records: Sequence[EpisodeRecord],  # any arms; of each, the episodes with its own memory count
-    gates: Sequence[GateResult],
+    gates: Sequence[CheckResult],
     ratios: Sequence[RatioRow] = (),  # offline interventions; those on the claimed arm count
     closed_loop: Sequence[ClosedLoopRow] = (),  # interventions in the simulator, for the reader
     roles: Roles | None = None,  # None: F against A, with the controls that were evaluated
@@ -134,7 +134,7 @@ def blocking_verdict(evidence: Evidence) -> Verdict | None:
     return Verdict(f"No verdict may be given: {reasons[0]}.", "blocked", tuple(reasons), named(evidence.gates))
 
 
-def named(gates: Sequence[GateResult]) -> tuple[str, ...]:
+def named(gates: Sequence[CheckResult]) -> tuple[str, ...]:
     "The gates that ran and that a verdict about the future depends on."
     return tuple(g.name for g in gates if stands_on("future", g.name))
 

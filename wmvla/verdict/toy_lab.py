@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAB_POLICY', 'LAB_TRAIN', 'NOT_IN_TOYS', 'ToyStudy', 'lab_data', 'ToyTraining', 'train_toy_arm', 'policy_window',
-           'policy_inputs', 'Played', 'play_toys', 'fusion_figures', 'lab_records', 'shuffle_row', 'lab_gates']
+           'policy_inputs', 'Played', 'play_toys', 'fusion_figures', 'lab_records', 'shuffle_row', 'toy_checks']
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #ff8890d2
 """A study of the real kind, small. The same policies go through the same training loop, the same rules of rollout and the same
@@ -27,7 +27,7 @@ from ..toy.worlds import ToyWorld, coming_frames, succeeded, toy_config, toy_epi
 from ..latents.views import ArrayStore
 from ..encoders.text import embed_text
 from wmvla.checks.base import (
-    GateResult,
+    CheckResult,
     check_baseline,
     check_execution,
     check_finite,
@@ -195,7 +195,7 @@ def shuffle_row(done: ToyTraining) -> RatioRow:
 NOT_IN_TOYS = ("dataset", "simulator", "latents", "training", "rollout")  # families whose other gates a toy study has nothing of
 
 
-def lab_gates(experiment: ToyStudy, trained: Sequence[ToyTraining], records: Sequence[EpisodeRecord]) -> list[GateResult]:
+def toy_checks(experiment: ToyStudy, trained: Sequence[ToyTraining], records: Sequence[EpisodeRecord]) -> list[CheckResult]:
     "The preflight gates that a study in a toy world can ask."
     named = {f"{t.policy.config.arm} s{t.training}": t for t in trained}
     wins = [r.success for r in records if r.arm == "A"]

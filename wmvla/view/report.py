@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTINUE', 'Findings', 'needed', 'read_records', 'read_trainings', 'read_finished', 'percent', 'arms_table',
-           'gates_table', 'Rung', 'contrast_rung', 'ladder', 'ladder_table', 'training_table', 'moved_cell',
+           'checks_table', 'Rung', 'contrast_rung', 'ladder', 'ladder_table', 'training_table', 'moved_cell',
            'moved_weights_table', 'provenance_table', 'facts_line', 'stages_table', 'rollout_videos']
 
 # %% ../../nbs/75_view/06_report.ipynb #4c14834c
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..core import EpisodeRecord, UserError
 from ..files import as_record, read_dict, read_json
-from ..checks.base import GateResult
+from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow, load_interventions
 from ..rollout.records import read_parquet
 from ..stats.paired import success_table, telling
@@ -47,7 +47,7 @@ class Findings:
     trainings: list[TrainReport]
     ratios: list[RatioRow]
     closed_loop: list[ClosedLoopRow]
-    gates: list[GateResult]
+    gates: list[CheckResult]
     verdict: Verdict
     split: dict[str, Any]  # split.json
     encoder: dict[str, Any]  # encoder/report.json
@@ -91,7 +91,7 @@ def read_finished(folder: str | Path) -> Findings:
     run, verdict = read_run(folder).record, read_json(needed(folder, "verdict.json"), Verdict, CONTINUE)
     records, unread = read_records(folder), []
     trainings, histories = read_trainings(folder, records, unread)
-    gates = [as_record(GateResult, gate, folder/"run.json", CONTINUE) for gate in run.gates]
+    gates = [as_record(CheckResult, gate, folder/"run.json", CONTINUE) for gate in run.gates]
     split, encoder = (read_dict(needed(folder, name), remedy=CONTINUE) for name in ("split.json", "encoder/report.json"))
     try: spoilt = load_interventions(needed(folder, "interventions.json").parent)
     except UserError as e:
@@ -124,7 +124,7 @@ def arms_table(records: Sequence[EpisodeRecord]) -> str:
     return table_html(heads, rows, numbers=(1, 2, 3, 5, 6))
 
 # %% ../../nbs/75_view/06_report.ipynb #98ba6f6a
-def gates_table(gates: Sequence[GateResult]) -> str:
+def checks_table(gates: Sequence[CheckResult]) -> str:
     "Every gate, failed ones first, with what it saw and the fix."
     mark = {"pass": Raw('<span class="wm-pass">passed</span>'), "FAIL": Raw('<span class="wm-fail">failed</span>'),
             "cannot tell": Raw('<span class="wm-open">cannot tell</span>')}
