@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STOPS', 'ALONE', 'JOB_ATTEMPTS', 'Stopped', 'exit_code', 'how_stopped', 'strike_once', 'stoppable',
-           'later_interrupts', 'one_thread', 'Worker', 'start_worker', 'end_workers', 'Answer', 'answer_job',
-           'serve_jobs', 'Pool', 'bury', 'answer_to', 'parallel_map']
+           'later_interrupts', 'one_thread', 'guarded', 'check_guard', 'Worker', 'start_worker', 'end_workers',
+           'Answer', 'answer_job', 'serve_jobs', 'Pool', 'bury', 'answer_to', 'parallel_map']
 
 # %% ../nbs/00_foundation/03_processes.ipynb #1c389a0f
 """A command is ended by Ctrl-C, by a scheduler (SIGTERM) or by its terminal (SIGHUP): all three take the same way out, so that
@@ -13,6 +13,7 @@ nothing is left behind. Work in parallel is done by worker processes that hear n
 replaced where the system kills one."""
 
 # %% ../nbs/00_foundation/03_processes.ipynb #b5f7d26a
+import ast
 import os
 import pickle
 import signal
@@ -29,6 +30,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -146,6 +148,25 @@ def _kill(process: BaseProcess, pipe: Connection) -> None:
     process.join()
     pipe.close()
 
+# %% ../nbs/00_foundation/03_processes.ipynb #13fd2d80
+def guarded(source: str, line: int) -> bool:
+    "Does `line` of a script stand below an `if` at the top level, such as `if __name__ == \"__main__\":`?"
+    above = [node for node in ast.parse(source).body if node.lineno <= line <= (node.end_lineno or line)]
+    return not above or isinstance(above[0], ast.If)
+
+
+def check_guard() -> None:
+    "`UserError` where the script that runs would be run again by every worker that it starts."
+    main, frame = sys.modules["__main__"], sys._getframe()
+    path = Path(getattr(main, "__file__", None) or "")
+    if path.suffix != ".py" or not path.is_file(): return  # a notebook, an interactive session: nothing is imported again
+    while frame is not None:
+        if frame.f_globals is vars(main) and frame.f_code.co_name == "<module>":
+            if guarded(path.read_text(encoding="utf-8"), frame.f_lineno): return
+            raise UserError(f"{path.name}, line {frame.f_lineno}, starts worker processes, and each of them would run the script "
+                            'again; put the lines that do the work below `if __name__ == "__main__":`.')
+        frame = frame.f_back
+
 # %% ../nbs/00_foundation/03_processes.ipynb #c522cff2
 @dataclass(eq=False)
 class Worker:
@@ -160,7 +181,8 @@ def start_worker(
     serve: Callable,  # importable; called as serve(pipe, *args) in the new process
     *args: Any,  # picklable
 ) -> Worker:
-    "A fresh single-threaded process at the other end of a pipe."
+    "A fresh single-threaded process at the other end of a pipe; `UserError` where a script would start itself again in it."
+    check_guard()
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_begin, args=(serve, theirs, os.getpid(), args), daemon=True)
@@ -250,9 +272,11 @@ def bury(pool: Pool, worker: Worker, job: int) -> None:
     pool.deaths[job] += 1
     if pool.deaths[job] < JOB_ATTEMPTS: return pool.give(job)
     name = getattr(pool.function, "__name__", str(pool.function))
-    pool.answers[job] = Answer(error=UserError(
-        f"{JOB_ATTEMPTS} worker processes died of job {job + 1} of {len(pool.jobs)} of {name} (out of memory?); finished work is "
-        "kept, so free memory or lower --workers, and run the same command again."))
+    died = f"{JOB_ATTEMPTS} worker processes died of job {job + 1} of {len(pool.jobs)} of {name}"
+    if (worker.process.exitcode or 0) > 0: cure = f"{died} with exit code {worker.process.exitcode}; their error stands above."
+    else: cure = (f"{died} (out of memory?); finished work is kept, so free memory or lower --workers, and run the same "
+                  "command again.")
+    pool.answers[job] = Answer(error=UserError(cure))
 
 
 def answer_to(pool: Pool, job: int) -> Answer:
