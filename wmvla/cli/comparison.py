@@ -102,10 +102,10 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None) -> t
 @command("compare", "any arms on the same episodes, or the verdict of a run, by rules written before the evidence", compare_flags)
 def compare_command(args: argparse.Namespace) -> None:
     "`wmvla.verdict.rules` and `wmvla.verdict.card`."
+    from wmvla.runs import find_run, read_run
     from wmvla.verdict.card import claim_card, write_card
-    from wmvla.runs import read_run
 
-    path = args.run if args.run.is_dir() else args.runs/str(args.run)
+    path = args.run if args.run.is_dir() else find_run(args.run, args.runs)
     if not args.arms:
         if (path/"claim.md").is_file():
             print((path/"claim.md").read_text(encoding="utf-8"))
