@@ -40,6 +40,8 @@ class FusionRecord:
     faulty: Bool[Tensor, " b"]  # samples whose memory was not finite and was ignored
     context: Float[Tensor, "b h"] | None = None  # |ctx|, before the gates
     states: Float[Tensor, "b h"] | None = None  # |h|
+    heads: Float[Tensor, "b n h k"] | None = None  # the attention of each head (n)
+    layers: tuple["FusionRecord", ...] = ()  # the records that this one sums up; empty: it is one fusion's own
 
     @property
     def strength(self) -> float: return self.strengths.mean().item()
@@ -52,8 +54,9 @@ class FusionRecord:
 
     def of(self, sample: int) -> "FusionRecord":
         "The record of one sample of the batch."
-        rows = {n: x if x is None else x[sample : sample + 1] for n, x in vars(self).items() if n != "strengths"}
-        return FusionRecord(self.strengths, **rows)
+        own = {n: x for n, x in vars(self).items() if n not in ("strengths", "layers")}
+        rows = {n: x if x is None else x[sample : sample + 1] for n, x in own.items()}
+        return FusionRecord(self.strengths, **rows, layers=tuple(layer.of(sample) for layer in self.layers))
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #63ea1776
 def attention_entropy(
@@ -239,11 +242,11 @@ def fusion_record(
     shares = update.norm(dim=-1) / states.clamp_min(1e-12)
     entropy = attention_entropy(weights, read.mask)
     strengths, attention = strength.detach().reshape(-1), weights.mean(1)
-    return FusionRecord(strengths, shares, entropy, attention, read.faulty, context.norm(dim=-1), states)
+    return FusionRecord(strengths, shares, entropy, attention, read.faulty, context.norm(dim=-1), states, weights.detach())
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #34423d9f
 def merge_records(records: Sequence[FusionRecord]) -> FusionRecord:
-    "One record for several fusions of the same states: all strengths, and the mean of everything else."
+    "One record for several fusions of the same states: all strengths, the mean of everything else, and each of them."
     def mean(name):
         "Over the fusions; None where one did not measure it."
         values = [getattr(record, name) for record in records]
@@ -252,7 +255,7 @@ def merge_records(records: Sequence[FusionRecord]) -> FusionRecord:
     strengths = torch.cat([record.strengths for record in records])
     faulty = torch.stack([record.faulty for record in records]).any(0)
     means = {name: mean(name) for name in ("shares", "entropy", "attention", "context", "states")}
-    return FusionRecord(strengths, faulty=faulty, **means)
+    return FusionRecord(strengths, faulty=faulty, **means, layers=tuple(records))
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #0902c8bd
 @contextmanager

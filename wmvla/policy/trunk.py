@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ..core import UserError, fingerprint, near, plain, seed_from
 from .gated_attention import FusionRecord
+from .memory import Memory
 from ..ranges import Count, NonNegative, ShareBelowOne, Whole, check_ranges
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #195ca325
@@ -156,6 +157,7 @@ class PolicyOutput:
     world: Float[Tensor, "b k d"] | None = None  # predicted normalised latents (B_cont)
     gripper: Float[Tensor, "b h"] | None = None  # logits: above 0 the gripper closes (action +1)
     states: Float[Tensor, "b h w"] | None = None  # of the ACT queries after the fusion: what the heads read
+    memory: Memory | None = None  # what the gates read, normalised; None without a memory
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #c3b3cc9f
 @contextmanager

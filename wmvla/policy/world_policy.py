@@ -66,7 +66,7 @@ class WorldPolicy(nn.Module):
         asked, h, fusion = scene_states(self, inputs, history[:, -1], remembered, generator)
         codes, world = imagine(self, asked, history[:, -1:])
         logits = None if self.gripper is None else self.gripper(h)
-        return PolicyOutput(*act(self, h, logits, noise), predicted, fusion, codes, world, logits, h)
+        return PolicyOutput(*act(self, h, logits, noise), predicted, fusion, codes, world, logits, h, remembered)
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #f09f9768
 def build_world(config: PolicyConfig) -> tuple[WorldToken | None, FutureQueries | None]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NO_PEFT', 'OWN_TENSORS', 'LOGGED', 'LOGGED_ATTENTION', 'LOGGED_GRADIENTS', 'SmolVLAWorldPolicy', 'start',
            'weights_of', 'load_base', 'load_smolvla_world', 'check_batch', 'batch_memory', 'empty_memory',
-           'loss_with_world', 'encoder_of', 'known_future', 'look']
+           'loss_with_world', 'encoder_of', 'known_future', 'timed', 'hold', 'look']
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #2b5d0b6a
 """`SmolVLAWorldPolicy` is LeRobot's SmolVLA, unchanged in every tensor, and a `WorldBranch` beside it.
@@ -14,6 +14,7 @@ While all gates are 0 its actions are SmolVLA's, bit for bit, in training, sampl
 memory's raw material from the batch (a processor step looked it up in the latent store), a rollout encodes its own pictures."""
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #2716ebbc
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..latents.store import open_store
 from ..encoders.choice import reopen_encoder
 from ..foreign import data_only
 from ..policy.memory import Memory
+from ..rollout.capture import Stopwatch
 from .configuration_smolvla_world import (
     EPISODE, FRAMES, HISTORY, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
 from .world_branch import Scene, WorldBranch, attach, set_memory, fit_latents, is_closed, predict_scene, memory_from, scene_of
@@ -51,7 +53,8 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
         self.world_encoder, self.opened = own_encoder(config), []  # a published encoder is no part of the checkpoint
         attach(self, self.model, config.world_fusion)
         self.meter = GradientMeter(grad_world_inject=self.world.fusions, grad_prophet=self.world.prophet)
-        self.last_record = self.last_memory_norm = None
+        self.last_record = self.last_memory_norm = self.last_memory = self.last_predicted = None  # of the last chunk
+        self.watch: Stopwatch | None = None  # whoever wants to know where the time goes sets it
         if fresh: start(self)
 
     @classmethod
@@ -205,20 +208,32 @@ def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
     return memory_from(policy.world, predict_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
 
 
+def timed(policy: SmolVLAWorldPolicy, part: str) -> AbstractContextManager:
+    "The block is this part of a decision, where somebody wants to know; an empty name is no part."
+    return policy.watch(part) if policy.watch is not None and part else nullcontext()
+
+
+def hold(policy: SmolVLAWorldPolicy, memory: Memory | None) -> None:
+    "Begin a chunk with this memory; None takes the branch out."
+    policy.last_memory = memory
+    set_memory(policy.world, memory)
+
+
 @torch.no_grad()
 def look(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> None:
     "Make the memory of the next chunk. Gates that are exactly 0 need none, and neither does `off`."
-    source, policy.last_memory_norm = policy.config.rollout_source, None
-    if source == "off" or is_closed(policy.world): return set_memory(policy.world, None)
-    if TRUTH in batch: return set_memory(policy.world, known_future(policy, batch))
-    if source == "zero": return set_memory(policy.world, empty_memory(policy, batch))
+    source, policy.last_memory_norm, policy.last_predicted = policy.config.rollout_source, None, None
+    if source == "off" or is_closed(policy.world): return hold(policy, None)
+    if TRUTH in batch: return hold(policy, known_future(policy, batch))
+    if source == "zero": return hold(policy, empty_memory(policy, batch))
     frames, exists = frames_seen(policy.sight, batch)
     history = 1 if source == "present" else policy.config.world_history
-    latents, exists = recent_latents(encoder_of(policy), frames, exists, history)
-    scene = predict_scene(policy.world, latents, exists, predict=source not in ("present", "history"))
-    if scene.predicted is not None: policy.last_memory_norm = scene.predicted.norm(dim=-1).mean(1)
+    predicts = source not in ("present", "history")
+    with timed(policy, "encode"): latents, exists = recent_latents(encoder_of(policy), frames, exists, history)
+    with timed(policy, "predict" if predicts else ""): scene = predict_scene(policy.world, latents, exists, predict=predicts)
+    if predicts: policy.last_predicted, policy.last_memory_norm = scene.predicted, scene.predicted.norm(dim=-1).mean(1)
     others = torch.arange(len(frames), device=frames.device)
-    set_memory(policy.world, memory_from(policy.world, scene, source, others, batch.get(NOISE_KEY)))
+    hold(policy, memory_from(policy.world, scene, source, others, batch.get(NOISE_KEY)))
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #789ff271
 LOGGED = ("world_gate", "world_gate_share", "world_loss", "world_cos", "world_valid_frac", "world_mem_norm", "world_z_hist_norm",
