@@ -38,8 +38,8 @@ from .agent import (
     PROCESSOR_FILES, RESTORE_POLICY, Chunk, DecisionRow, Look, Request, action_steps, checked_actions, read_card)
 from .batching import FixedBatches, OwnStream, Sample, leaves_random_state
 from .capture import (
-    Layout, Stopwatch, check_profile, shared_latency, with_captured, with_trace, without_captured)
-from .frame_memory import frame_window, frames_read, memory_noise, told_by, with_figures, without_figures
+    FlatLayout, Stopwatch, check_profile, shared_latency, with_captured, with_trace, without_captured)
+from .frame_memory import frame_window, frames_read, memory_noise, captured_by, with_figures, without_figures
 from ..foreign import check_weight_files, checked_steps, data_only
 
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #36a4c51e
@@ -181,7 +181,7 @@ class LeRobotAgent:
 
     def __init__(self, folder: str | Path, execute: int = 0, batch: int = 1, device: str = "cpu", binarize: bool = False,
                  memory: str | None = None, trace: str = "off"):
-        self.trace, self.layout, self.watch = check_profile(trace), Layout(), Stopwatch()
+        self.trace, self.layout, self.watch = check_profile(trace), FlatLayout(), Stopwatch()
         self.card, self.device, self.binarize, self.folder = read_card(folder), device, binarize, Path(folder)
         steps = action_steps(self.card, execute)
         self.policy = open_policy(folder, steps, device, memory)
@@ -208,7 +208,7 @@ class LeRobotAgent:
         chunk = self.policy.predict_action_chunk(given, **noise)
         if not self.card.memory: return chunk
         answers = with_figures(self.policy, chunk)
-        return answers if self.trace == "off" else with_captured(answers, told_by(self.policy, self.trace), self.layout)
+        return answers if self.trace == "off" else with_captured(answers, captured_by(self.policy, self.trace), self.layout)
 
     def decide(self, requests: Sequence[Request]) -> list[Chunk]:
         "A chunk for each episode."

@@ -31,7 +31,7 @@ from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from .agent import Chunk, DecisionRow, Latency, Look, Request, checked_actions
 from .batching import FixedBatches
-from .capture import Stopwatch, captured, check_profile, shared_latency, with_trace
+from .capture import Stopwatch, captured, check_profile, shared_latency, timed_module, with_trace
 from ..policy.trunk import PolicyInput, PolicyOutput
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #816dcc11
@@ -199,7 +199,7 @@ def decide_world(agent: WorldAgent, requests: Sequence[Request]) -> list[Chunk]:
     watch, memories = Stopwatch(), [episode_memory(agent, r) for r in requests]
     with watch("encode"): fresh = encode_fresh(agent, memories, requests)
     given = [policy_sample(agent, m, r, part) for m, r, part in zip(memories, requests, fresh, strict=True)]
-    with watch.within("predict", None if agent.trace == "off" else getattr(agent.policy, "prophet", None)):
+    with timed_module(watch, "predict", None if agent.trace == "off" else getattr(agent.policy, "prophet", None)):
         if agent.trained == "off": outputs = [PolicyOutput(a[None], a[None]) for a in agent.act(given)]
         else: outputs = [predict(agent, r, m, g) for r, m, g in zip(requests, memories, given, strict=True)]
     spent = watch.each(len(requests))

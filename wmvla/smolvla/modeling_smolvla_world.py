@@ -207,7 +207,7 @@ def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
     truth, mask = batch[TRUTH], batch[TRUTH_MASK]
     return memory_from(policy.world, predict_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
 
-
+# %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #c1f577b8
 def timed(policy: SmolVLAWorldPolicy, part: str) -> AbstractContextManager:
     "The block is this part of a decision, where somebody wants to know; an empty name is no part."
     return policy.watch(part) if policy.watch is not None and part else nullcontext()
