@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all their own set-up; `make` alone lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all format lock docs clean
+.PHONY: help setup lab demo test test-all format lock docs clean
 ARGS ?=
 
 help: ## this list
@@ -9,6 +9,9 @@ help: ## this list
 
 setup: ## make .venv from requirements.lock, check EGL and FFmpeg (every target does this first)
 	@tools/setup.sh
+
+lab: setup ## JupyterLab on this machine, opened at a start page (ARGS="--no-browser --port 8889")
+	@.venv/bin/wmvla lab $(ARGS)
 
 demo: setup ## the main job: record, train four arms, evaluate, report (ARGS="--preset tiny" for 90 seconds)
 	@.venv/bin/wmvla demo $(ARGS)

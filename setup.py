@@ -15,7 +15,7 @@ cfg = parser["DEFAULT"]
 package = cfg["lib_path"]
 
 STAGES = {"1": "1 - Planning", "2": "2 - Pre-Alpha", "3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
-NOTEBOOKS = ("experiments", "benchmarks", "tutorials", "index.ipynb")  # what `wmvla run` finds, and the start page
+NOTEBOOKS = ("experiments", "benchmarks", "tutorials", "index.ipynb", "start.ipynb")  # `wmvla run` finds, `wmvla lab` opens them
 
 
 class BuildWithNotebooks(build_py):

@@ -115,7 +115,8 @@ def test_the_wheel_holds_what_people_run(installed):
     with zipfile.ZipFile(installed.wheel) as file: names = set(file.namelist())
     tracked = {path for shelf in SHELVES for path in (ROOT / "nbs" / shelf).iterdir()
                if path.suffix in (".ipynb", ".toml") and not path.name.startswith(("_", "."))}  # fmt: skip
-    assert {f"wmvla/notebooks/{path.parent.name}/{path.name}" for path in tracked} | {"wmvla/notebooks/index.ipynb"} == {
+    pages = {"wmvla/notebooks/index.ipynb", "wmvla/notebooks/start.ipynb"}
+    assert {f"wmvla/notebooks/{path.parent.name}/{path.name}" for path in tracked} | pages == {
         name for name in names if name.startswith("wmvla/notebooks/")}
     assert not [name for name in names if name.startswith(("tests/", "nbs/", PLUGIN))]
 

@@ -29,7 +29,7 @@ from ..ablate.memory import ClosedLoopRow, RatioRow, load_interventions
 from ..rollout.records import read_parquet
 from ..stats.paired import success_table, telling
 from ..verdict.rules import Contrast, Verdict, contrast, relies
-from ..runs import RunRecord, read_run, read_metrics
+from ..runs import RunRecord, find_run, read_metrics, read_run
 from ..train.loop import TrainReport, read_report
 from .figures import History, arm_styles, points_text, ratio_text
 from .page import Raw, escaped, number_cell, strip, swatch, table_html
@@ -87,7 +87,7 @@ def read_trainings(folder: Path, records: Sequence[EpisodeRecord], unread: list[
 # %% ../../nbs/75_view/06_report.ipynb #b3c09944
 def read_finished(folder: str | Path) -> Findings:
     "Read a finished run; `UserError` for a folder that is no run or not finished."
-    folder = Path(folder)
+    folder = find_run(folder)
     run, verdict = read_run(folder).record, read_json(needed(folder, "verdict.json"), Verdict, CONTINUE)
     records, unread = read_records(folder), []
     trainings, histories = read_trainings(folder, records, unread)
