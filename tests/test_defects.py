@@ -1,4 +1,4 @@
-"""What users of such benchmarks suffered from, planted one by one: the gate that is meant for it fails, and no other."""
+"""What users of such benchmarks suffered from, planted one by one: the check that is meant for it fails, and no other."""
 
 import json
 import shutil
@@ -34,18 +34,18 @@ TASKS = ("drawer-open-v3", "pick-place-v3")
 PICTURES = {"image orientation", "first frame"}
 
 
-def failed(gates) -> set[str]:
-    return {r.name for r in run_checks(gates) if not r.passed}
+def failed(checks) -> set[str]:
+    return {r.name for r in run_checks(checks) if not r.passed}
 
 
 def found_in(dataset, policy=None, **rollout) -> set[str]:
-    """The gates of a dataset that do not pass."""
+    """The checks of a dataset that do not pass."""
     return failed(subject_checks(Subject(dataset, **rollout), policy=policy))
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """Two tasks, one of which needs a grasp: every gate passes."""
+    """Two tasks, one of which needs a grasp: every check passes."""
     root = collect(tmp_path_factory.mktemp("sound") / "d", CollectConfig(TASKS, episodes_per_task=1, pixels=32, workers=1))
     assert found_in(root) == set()
     return root
@@ -85,7 +85,7 @@ def write_texts(folder, texts):
 # 1. Another MuJoCo, other render settings
 
 
-def test_another_mujoco_is_seen_by_the_rendering_gate_alone(copy):
+def test_another_mujoco_is_seen_by_the_rendering_check_alone(copy):
     provenance(copy, mujoco="3.8.1")
     assert found_in(copy) == {"rendering"}
 
@@ -127,25 +127,25 @@ def policies(sound, tmp_path_factory):
         return home / name
 
     baseline = make("baseline")
-    gates = lambda folder, **how: failed(policy_checks(folder, table, baseline=baseline, **how))
-    assert gates(baseline) == set()
-    return make, gates
+    checks = lambda folder, **how: failed(policy_checks(folder, table, baseline=baseline, **how))
+    assert checks(baseline) == set()
+    return make, checks
 
 
 def test_executing_the_whole_chunk_is_seen(policies):
-    make, gates = policies
-    assert gates(make("blind"), execute=50) == {"executed steps"} and gates(make("blind"), execute=10) == set()
-    assert gates(make("lazy", n_action_steps=50)) == set(), "an evaluation executes at most ten unless it is told otherwise"
+    make, checks = policies
+    assert checks(make("blind"), execute=50) == {"executed steps"} and checks(make("blind"), execute=10) == set()
+    assert checks(make("lazy", n_action_steps=50)) == set(), "an evaluation executes at most ten unless it is told otherwise"
 
 
 def test_rebuilt_processors_are_seen(policies):
-    make, gates = policies
-    assert gates(make("almost", shift=1e-3)) == {"processors"}
-    assert gates(make("other", shift=2.0)) == {"processors", "normalisation"}
+    make, checks = policies
+    assert checks(make("almost", shift=1e-3)) == {"processors"}
+    assert checks(make("other", shift=2.0)) == {"processors", "normalisation"}
 
 
 def test_a_skipped_normalisation_is_seen(policies):
-    make, gates = policies
+    make, checks = policies
     raw = {"VISUAL": "IDENTITY", "STATE": "IDENTITY", "ACTION": "IDENTITY"}
     folder = make("raw")
     for path in folder.glob("policy_*processor.json"):
@@ -153,23 +153,23 @@ def test_a_skipped_normalisation_is_seen(policies):
         for step in steps["steps"]:
             if "norm_map" in step["config"]: step["config"]["norm_map"] = raw
         write_json(path, steps)
-    assert gates(folder) == {"processors", "normalisation"}
+    assert checks(folder) == {"processors", "normalisation"}
 
 
 def test_an_action_that_is_never_unnormalised_is_seen(policies):
-    make, gates = policies
+    make, checks = policies
     folder = make("half")
     path = folder / "policy_postprocessor.json"
     steps = read_json(path)
     write_json(path, steps | {"steps": [s for s in steps["steps"] if s["registry_name"] != "unnormalizer_processor"]})
-    assert gates(folder) == {"processors", "normalisation"}
+    assert checks(folder) == {"processors", "normalisation"}
 
 
 def test_a_lost_processor_file_cannot_tell(policies):
-    make, gates = policies
+    make, checks = policies
     folder = make("lost")
     next(folder.glob("policy_preprocessor*.safetensors")).unlink()
-    assert gates(folder) == {"processors", "normalisation"}
+    assert checks(folder) == {"processors", "normalisation"}
 
 
 def test_normalised_actions_in_the_dataset_are_seen(copy):
@@ -182,7 +182,7 @@ STRAY = [("action", "std", 2.0), ("observation.state", "mean", 1.5), ("action", 
 
 
 @pytest.mark.parametrize("column, name, change", STRAY)
-def test_statistics_of_other_data_are_seen_by_their_gate_alone(copy, column, name, change):
+def test_statistics_of_other_data_are_seen_by_their_check_alone(copy, column, name, change):
     stats = read_json(copy / "meta/stats.json")
     stats[column][name] = [change and x * change for x in stats[column][name]]
     write_json(copy / "meta/stats.json", stats)
@@ -243,7 +243,7 @@ class Overwritten(MetaworldEnvironment):
 
 
 def install(monkeypatch, world):
-    """Every simulator that a gate opens, to look or to replay, is this one."""
+    """Every simulator that a check opens, to look or to replay, is this one."""
     monkeypatch.setattr(sim_visit, "make_environment", lambda c: world(c.task, c.settings))
     monkeypatch.setattr(replay, "blind_environment", lambda task: world(task))
 
@@ -268,7 +268,7 @@ def test_a_world_that_ignores_the_number_is_seen_beside_a_downloaded_dataset(cop
 
 
 @pytest.mark.parametrize("texts", [["", ""], ["do it", "do it"], ["open a drawer", "pick and place it"]])
-def test_wrong_instructions_are_seen_by_their_gate_alone(copy, texts):
+def test_wrong_instructions_are_seen_by_their_check_alone(copy, texts):
     write_texts(copy, texts)
     assert found_in(copy) == {"instructions"}
 
@@ -296,12 +296,12 @@ def rename_column(folder, old, new):
 RENAMED = [("observation.image", "observation.images.top", "cameras"), ("observation.state", "observation.robot_state", "keys")]
 
 
-@pytest.mark.parametrize("old, new, gate", RENAMED)
-def test_a_renamed_column_is_seen_by_its_gate_alone(copy, old, new, gate):
+@pytest.mark.parametrize("old, new, check", RENAMED)
+def test_a_renamed_column_is_seen_by_its_check_alone(copy, old, new, check):
     rename_column(copy, old, new)
     results = {r.name: r for r in run_checks(subject_checks(Subject(copy)))}
-    assert {name for name, r in results.items() if not r.passed} == {gate}
-    assert new in results[gate].saw, "the near miss is named"
+    assert {name for name, r in results.items() if not r.passed} == {check}
+    assert new in results[check].saw, "the near miss is named"
 
 
 def test_a_policy_that_asks_for_another_camera_is_seen(sound, policies):
@@ -396,14 +396,14 @@ def test_the_command_prints_writes_and_exits(sound, copy, capsys, tmp_path):
     code, out = run(capsys, "preflight", sound, "--out", tmp_path / "fine.json")
     assert code == 0 and out.count("\npass ") == len(LOOKS) - 1 and out.startswith("pass instructions")
     provenance(copy, mujoco="3.8.1")
-    code, out = run(capsys, "preflight", copy, "--gates", "rendering", "action_range")
+    code, out = run(capsys, "preflight", copy, "--checks", "rendering", "action_range")
     kept = read_json(copy.with_name("d.preflight.json"))
-    assert code == 1 and "FAIL rendering: " in out and "pass action range: " in out and "1 of 2 gates passed" in out
-    assert run(capsys, "preflight", copy, "--gates", "keys")[1].splitlines()[-2].startswith("1 of 1 gates passed (2 of all 3)")
+    assert code == 1 and "FAIL rendering: " in out and "pass action range: " in out and "1 of 2 checks passed" in out
+    assert run(capsys, "preflight", copy, "--checks", "keys")[1].splitlines()[-2].startswith("1 of 1 checks passed (2 of all 3)")
     assert (kept["passed"], kept["failed"]) == (False, ["rendering"])
-    assert [g["name"] for g in kept["gates"]] == ["action range", "rendering"]
+    assert [g["name"] for g in kept["checks"]] == ["action range", "rendering"]
     assert read_json(copy.with_name("d.preflight.json"))["failed"] == ["rendering"], "what it saw is not erased"
-    assert run(capsys, "preflight", sound, "--gates", "rendring")[0] == 2
+    assert run(capsys, "preflight", sound, "--checks", "rendring")[0] == 2
     code, out = run(capsys, "preflight", sound, "--list")
     assert code == 0 and out.splitlines() == list(LOOKS)
 
@@ -412,12 +412,12 @@ def test_cannot_tell_blocks_like_a_failure(copy, capsys):
     (copy / "meta" / "wmvla.json").unlink()
     hide = lambda values, _: values * 0
     rewrite(copy, "observation.environment_state", hide)
-    code, out = run(capsys, "preflight", copy, "--quality", "fast", "--gates", "replay", "first_frame", "keys")
+    code, out = run(capsys, "preflight", copy, "--quality", "fast", "--checks", "replay", "first_frame", "keys")
     assert code == 1 and "cannot tell replay: " in out and "cannot tell first frame: " in out and "FAIL" not in out
     assert json.loads(copy.with_name("d.preflight.json").read_text())["cannot_tell"] == ["first frame", "replay"]
 
 
-def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
+def test_a_verdict_is_refused_while_a_check_that_it_depends_on_failed(copy):
     from wmvla.checks.base import CheckResult
     from wmvla.core import EpisodeRecord
     from wmvla.stats.contrasts import contrast
@@ -432,13 +432,13 @@ def test_a_verdict_is_refused_while_a_gate_that_it_depends_on_failed(copy):
     results = run_checks(subject_checks(Subject(copy)))
     assert claim(gather_evidence(records, results + others)).claim != "blocked"
     alone = claim(gather_evidence(records, results))
-    assert alone.claim == "blocked" and "no gate of the family 'latents' was run" in alone.sentence, "silence blocks"
+    assert alone.claim == "blocked" and "no check of the family 'latents' was run" in alone.sentence, "silence blocks"
     provenance(copy, mujoco="3.8.1")
     results = run_checks(subject_checks(Subject(copy))) + others
     said = claim(gather_evidence(records, results))
-    assert said.claim == "blocked" and "gate 'rendering' failed: mujoco 3.8.1 then" in said.sentence
-    assert "rendering" in said.gates and refusals("offline", results) == ()
-    assert "gate 'rendering' failed" in judged(contrast(records, "F", "A"), results).splitlines()[1]
+    assert said.claim == "blocked" and "check 'rendering' failed: mujoco 3.8.1 then" in said.sentence
+    assert "rendering" in said.checks and refusals("offline", results) == ()
+    assert "check 'rendering' failed" in judged(contrast(records, "F", "A"), results).splitlines()[1]
     unsure = [replace(r, unsure=True) for r in results]
     assert "cannot tell" in claim(gather_evidence(records, unsure)).sentence
 
@@ -450,7 +450,7 @@ def test_a_baseline_that_never_succeeds_is_seen(sound, capsys, tmp_path):
     for wins, code in ((0, 1), (1, 0)):
         rows = [EpisodeRecord("A", 0, "off", "push-v3", i, 0, i < wins, 9, 1.0, 0.0, 0.0, 1.0, 0) for i in range(3)]
         write_parquet(rows, tmp_path / "episodes.parquet")
-        asked = ["--evaluation", tmp_path, "--gates", "baseline_success", "--out", tmp_path / "p.json"]
+        asked = ["--evaluation", tmp_path, "--checks", "baseline_success", "--out", tmp_path / "p.json"]
         ended, out = run(capsys, "preflight", sound, *asked)
         assert ended == code and f"the baseline succeeds in {wins} of 3 episodes" in out
 

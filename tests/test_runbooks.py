@@ -179,7 +179,7 @@ def check(call: list[str], train_parser) -> None:
     program, *words = call
     if program == "wmvla": check_wmvla(words)
     elif program == "lerobot-train": check_train(words, train_parser)
-    elif program == "lerobot-wm-train": check_train([word for word in words if not word.startswith("--wm.gates=")], train_parser)
+    elif program == "lerobot-wm-train": check_train([word for word in words if not word.startswith("--wm.checks=")], train_parser)
     elif program == "lerobot-wm-eval": check_wm_eval(words)
     elif program == "accelerate": check_accelerate(words, train_parser)
     elif program == "hf": check_hf(words)
@@ -327,7 +327,7 @@ def test_the_cpu_page_runs_from_data_to_verdict(tmp_path, monkeypatch):
     assert [c.get("world_memory_mode_train") for c in configs.values()] == [None, "zero", "pred"]
     assert last("E2").resolve().name == "000004", "resumed to twice the steps"
     assert (tmp_path / "eval/cpu/episodes.parquet").is_file() and list((tmp_path / "eval/cpu/claims").glob("*/claim.md"))
-    # gates asked again of two of the five policies, beside the episodes: added to what lerobot-wm-eval kept, not refused
+    # checks run again on two of the five policies, beside the episodes: added to what lerobot-wm-eval kept, not refused
     e0, e1, e2 = (str(last(arm) / "pretrained_model") for arm in ("E0", "E1", "E2"))
     said, code = carry_out(["wmvla", "preflight", "data/cpu", "--encoder", store_of(done.stdout), "--cache", "data/cache",
                             "--evaluation", "eval/cpu", "--policy", e2, e1, "--baseline", e0])  # fmt: skip

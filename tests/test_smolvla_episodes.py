@@ -164,19 +164,19 @@ def test_the_source_as_played_is_the_policys_own(home, tmp_path):
         assert card.memory == PreTrainedConfig.from_pretrained(tmp_path / "policy").rollout_source
 
 
-def test_lerobot_wm_eval_compares_and_says_no_word_beside_a_failed_gate(home, tmp_path, capsys):
+def test_lerobot_wm_eval_compares_and_says_no_word_beside_a_failed_check(home, tmp_path, capsys):
     """Nothing was trained, so the baseline never succeeds; what does not depend on training passes on real folders."""
     flags = [f"--policy.path={home / 'E0'},{home / 'E2'}", f"--env.task={TASK}", "--eval.n_episodes=2", f"--limit={LIMIT}",
              "--quality=fast", "--device=cpu", f"--dataset={home / 'dataset'}", f"--out={tmp_path / 'eval'}"]  # fmt: skip
     assert lerobot_wm_eval(flags) == 0
     said = capsys.readouterr().out.splitlines()
-    results = {g["name"]: g for g in read_json(tmp_path / "eval/preflight.json")["gates"]}
+    results = {g["name"]: g for g in read_json(tmp_path / "eval/preflight.json")["checks"]}
     sound = ("initial states", "replay", "cameras", "latent shards", "cached latents", "processors", "executed steps",
              "episodes apart", "repeatable actions", "finite rollouts")  # fmt: skip
     assert all(results[name]["passed"] for name in sound), [results[name]["saw"] for name in sound if not results[name]["passed"]]
     assert not results["baseline success"]["passed"]
     at = next(i for i, line in enumerate(said) if line.startswith("smolvla_world-pred - smolvla: +0 points"))
-    assert said[at + 1].startswith("no verdict: gate '")
+    assert said[at + 1].startswith("no verdict: check '")
     assert said[at + 2] == "2 pairs: 0 won by smolvla_world-pred alone, 0 by smolvla alone, 2 alike"
     assert lerobot_wm_eval([*flags[1:], f"--policy.path={home / 'E2'}", "--memory_mode=zero"]) == 0
     line, last = capsys.readouterr().out.splitlines()[-2:]

@@ -110,6 +110,8 @@ def _fields(kind: type, value: Any, place: str) -> Any:
     "A dictionary as the dataclass `kind`."
     if not isinstance(value, dict): raise TypeError(f"{place or 'it'} is {_short(value)} where a dictionary belongs")
     known = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    if renamed := {f.metadata["was"]: name for name, f in known.items() if "was" in f.metadata}:
+        value = {renamed.get(name, name): v for name, v in value.items()}
     dot = f"{place}." if place else ""
     if extra := sorted(value.keys() - known.keys()):
         raise TypeError(f"it has a field {dot}{extra[0]} that this version of wmvla does not know, another one wrote it")

@@ -10,7 +10,7 @@ __all__ = ['RECORDED_PACKAGES', 'check_run_id', 'checkout', 'runs_root', 'find_r
 # %% ../nbs/00_foundation/07_runs.ipynb #c34b3d9f
 """The run folder.
 
-`run.json` holds configuration, seed, versions, git state, stages done and gate results; `metrics.jsonl` one row a log step.
+`run.json` holds configuration, seed, versions, git state, stages done and check results; `metrics.jsonl` one row a log step.
 A run that was killed cannot say so itself, so its status is derived: *running* without a process that holds it is *killed*.
 """
 
@@ -111,7 +111,7 @@ class RunRecord:
     parents: list[str] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # finished stages, in order -> seconds
     code: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage -> git state of the code that did it
-    gates: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list, metadata={"was": "gates"})
 
 # %% ../nbs/00_foundation/07_runs.ipynb #9e5319ab
 _held: dict[Path, IO] = {}  # the runs that this process works on

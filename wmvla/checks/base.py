@@ -9,9 +9,9 @@ __all__ = ['CheckResult', 'result_of', 'cannot_tell', 'first_failing', 'Check', 
            'check_gate_gradient', 'check_collapse', 'check_split', 'check_baseline']
 
 # %% ../../nbs/65_checks/00_base.ipynb #22e94889
-"""A gate looks at one thing that once ruined a study - an unnormalised action, a latent of another window, an optimiser that
+"""A check looks at one thing that once ruined a study - an unnormalised action, a latent of another window, an optimiser that
 never saw its parameters - and says what it saw. It passes, fails, or cannot tell; the last two block every verdict that depends
-on it. This room says what a gate is, runs gates, and holds the checks of numbers: latents, statistics, losses, weights."""
+on it. This room says what a check is, runs checks, and holds the checks of numbers: latents, statistics, losses, weights."""
 
 # %% ../../nbs/65_checks/00_base.ipynb #4daed0ca
 import math
@@ -30,7 +30,7 @@ from ..data.normalise import least_spread
 # %% ../../nbs/65_checks/00_base.ipynb #4929afb8
 @dataclass(frozen=True)
 class CheckResult:
-    "The outcome of one gate: stored in `run.json`, shown in the report, read by the verdict."
+    "The outcome of one check: stored in `run.json`, shown in the report, read by the verdict."
 
     name: str
     passed: bool
@@ -53,7 +53,7 @@ def result_of(name: str, passed: bool | np.bool_, saw: str, fix: str) -> CheckRe
 
 
 def cannot_tell(name: str, saw: str, fix: str) -> CheckResult:
-    "The result of a gate that had nothing to judge by."
+    "The result of a check that had nothing to judge by."
     return CheckResult(name, False, saw, fix, unsure=True)
 
 # %% ../../nbs/65_checks/00_base.ipynb #73205a40
@@ -77,34 +77,34 @@ class Check:
 
 # %% ../../nbs/65_checks/00_base.ipynb #2e439cf3
 def choose_checks(
-    gates: Sequence[Check],
+    checks: Sequence[Check],
     names: Sequence[str],  # `gripper sign`, `gripper_sign` or `gripper-sign`; none: all
 ) -> list[Check]:
-    "The named gates, in their own order; `UserError` for a name that none of them has."
+    "The named checks, in their own order; `UserError` for a name that none of them has."
     wanted = [" ".join(name.replace("_", " ").replace("-", " ").split()).lower() for name in names]
-    known = {g.name: g for g in gates}
+    known = {g.name: g for g in checks}
     for name in wanted:
         if name not in known:
-            raise UserError(f"There is no gate {name!r} here.{near(name, known)} There are: {', '.join(known)}.")
-    return [g for g in gates if not wanted or g.name in wanted]
+            raise UserError(f"There is no check {name!r} here.{near(name, known)} There are: {', '.join(known)}.")
+    return [g for g in checks if not wanted or g.name in wanted]
 
 # %% ../../nbs/65_checks/00_base.ipynb #6f772cf1
 def check_name(look: Callable) -> str:
-    "The name of a gate that could not run; a bare `partial(check_first_frame, ...)` is called `first frame`."
+    "The name of a check that could not run; a bare `partial(check_first_frame, ...)` is called `first frame`."
     if isinstance(look, Check): return look.name
     while isinstance(look, partial): look = look.func
     return look.__name__.removeprefix("check_").removeprefix("look_").replace("_", " ")
 
 
 def run_checks(
-    gates: Sequence[Callable[[], CheckResult]],  # `Check`s, or any functions without arguments
+    checks: Sequence[Callable[[], CheckResult]],  # `Check`s, or any functions without arguments
     desc: str = "preflight",  # label of the progress bar
 ) -> list[CheckResult]:
-    "Run every gate, in order; one that raises cannot tell, and says why."
+    "Run every check, in order; one that raises cannot tell, and says why."
     results = []
-    for look in progress(gates, desc=desc, unit="gate"):
+    for look in progress(checks, desc=desc, unit="check"):
         try: results.append(look())
-        except Exception as error:  # whatever a gate trips over blocks the verdict, in words
+        except Exception as error:  # whatever a check trips over blocks the verdict, in words
             saw = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             fix = "Repair what the error names, then run it again."
             results.append(cannot_tell(check_name(look), f"could not run: {saw.rstrip('.')}", fix))
@@ -201,7 +201,7 @@ def check_normalisation(
 # %% ../../nbs/65_checks/00_base.ipynb #720477a5
 def check_same_statistics(
     statistics: Mapping[str, Mapping[str, Tensor]],  # checkpoint -> name of a buffer -> its values
-    name: str = "normalisation",  # which gate
+    name: str = "normalisation",  # which check
 ) -> CheckResult:
     "Every checkpoint's statistics equal the first one's, and are finite."
     def same(x: Tensor, y: Tensor) -> bool: return x.shape == y.shape and torch.allclose(x, y, rtol=1e-6, atol=1e-7)
@@ -214,7 +214,7 @@ def check_same_statistics(
 
 # %% ../../nbs/65_checks/00_base.ipynb #d4ccabe5
 def check_finite(counts: Mapping[str, int], name: str = "finite numbers") -> CheckResult:
-    "No sample held NaN or infinity, in any arm (arm -> count); a training and a rollout have a gate each."
+    "No sample held NaN or infinity, in any arm (arm -> count); a training and a rollout have a check each."
     bad = {arm: count for arm, count in counts.items() if count}
     saw = f"{sum(counts.values())} non-finite samples in {len(counts)} arms {bad or ''}".strip()
     if not counts: return cannot_tell(name, saw, "Train or evaluate an arm first.")

@@ -89,11 +89,11 @@ def look_window(agent: WorldAgent, table: EpisodeTable, store: LatentStore, epis
 
 # %% ../../nbs/65_checks/04_batch_invariance.ipynb #5086f99e
 def agent_checks(
-    open_agent: Callable[[], Agent],  # opened when the first gate's turn comes
+    open_agent: Callable[[], Agent],  # opened when the first check's turn comes
     table: EpisodeTable,  # of a dataset that it can read
     open_store: Callable[[], LatentStore] | None = None,  # for a policy of ours: what it was trained on
 ) -> list[Check]:
-    "The gates `episodes apart` and `repeatable actions` of a policy, and `latent window` of ours, on two episodes of a dataset."
+    "The checks `episodes apart` and `repeatable actions` of a policy, and `latent window` of ours, on two episodes of a dataset."
     numbers, opened = (0, table.n_episodes - 1), {}
 
     def agent() -> Agent:
@@ -105,6 +105,6 @@ def agent_checks(
         return play_recorded(agent(), table, wanted, opened["films"])
 
     apart, again = partial(check_apart, play, numbers), partial(check_repeats, play, *numbers)
-    gates = [Check("episodes apart", apart), Check("repeatable actions", again)]
-    if open_store is None: return gates
-    return [*gates, Check("latent window", lambda: look_window(agent(), table, open_store(), numbers))]
+    checks = [Check("episodes apart", apart), Check("repeatable actions", again)]
+    if open_store is None: return checks
+    return [*checks, Check("latent window", lambda: look_window(agent(), table, open_store(), numbers))]

@@ -10,7 +10,7 @@ __all__ = ['PLACE', 'TRAINING', 'LIMITS', 'SHARES', 'LOAD', 'ProcessorStep', 're
 # %% ../../nbs/65_checks/02_processors.ipynb #c2dd6409
 """A LeRobot policy folder holds the network and, in files of their own, what is done to its inputs and outputs: renaming,
 normalisation, tokens, unnormalisation. Where these are rebuilt instead of loaded, the network sees other numbers than in training
-and success falls to 0 % without an error. Here the saved steps are read without building a policy, and gates compare them with
+and success falls to 0 % without an error. Here the saved steps are read without building a policy, and checks compare them with
 the baseline's, with the dataset, and with what the environment gives."""
 
 # %% ../../nbs/65_checks/02_processors.ipynb #4f393222

@@ -8,7 +8,7 @@ __all__ = ['question_flags', 'Question', 'open_question', 'checks_of_trainings',
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #44e9ec3a
 """`wmvla intervene` spoils a policy's memory, on recorded frames and in the simulator; `wmvla offline` sets its errors beside
-those of predictors that look at nothing. Words are only said where the gates allow them: those of the training are run on its
+those of predictors that look at nothing. Words are only said where the checks allow them: those of the training are run on its
 report, those of the dataset are read from its preflight.
 """
 
@@ -69,17 +69,18 @@ def open_question(args: argparse.Namespace) -> Question:
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #e2d6509a
 def checks_of_trainings(args: argparse.Namespace, question: Question) -> list:
-    "The trainings' own gates, and those of the dataset's preflight; `UserError` where that is of another revision."
+    "The trainings' own checks, and those of the dataset's preflight; `UserError` where that is of another revision."
     from wmvla.checks.base import run_checks
     from wmvla.checks.preflight import load_results, preflight_path, training_checks
 
-    own, path = run_checks(training_checks(question.reports, question.data.split), "training gates"), preflight_path(args.dataset)
+    own = run_checks(training_checks(question.reports, question.data.split), "training checks")
+    path = preflight_path(args.dataset)
     if not path.is_file(): return own
     stored = load_results(path)
     if odd := stored.conflict({"revision": question.data.table.revision}):
         raise UserError(f"{path} is about {odd}; run `wmvla preflight {args.dataset}` again.")
     ran = {g.name for g in own}
-    return [*own, *(g for g in stored.gates if g.name not in ran)]
+    return [*own, *(g for g in stored.checks if g.name not in ran)]
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #6bd25f48
 def intervene_flags(parser: argparse.ArgumentParser) -> None:
@@ -146,8 +147,8 @@ def intervene(args: argparse.Namespace) -> None:
     from wmvla.verdict.required_checks import closed_loop_line, ratio_line, refusals
 
     question = open_question(args)
-    gates, sources = checks_of_trainings(args, question), chosen_sources(args, question)
-    refused = {kind: refusals(kind, gates) for kind in ("offline", "success")}
+    checks, sources = checks_of_trainings(args, question), chosen_sources(args, question)
+    refused = {kind: refusals(kind, checks) for kind in ("offline", "success")}
     rows = intervene_offline(question.policies, question.plan, question.data, sources)
     save_interventions(args.out, offline=rows)
     print("| memory | training seed | offline error ratio | it |\n|---|---|---|---|")

@@ -7,7 +7,7 @@ __all__ = ['preflight_flags', 'world_checks', 'open_store_of', 'open_world', 'ev
            'asked_of', 'trained_checks', 'choose_subject', 'choose_list', 'looked_at', 'preflight']
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #497d590e
-"""`wmvla preflight`: the gates of a dataset and its simulators, of an encoder and its latents, of a policy folder, and of an
+"""`wmvla preflight`: the checks of a dataset and its simulators, of an encoder and its latents, of a policy folder, and of an
 evaluation; each alone by its name, or all.
 
 Heavy imports stand inside the functions, so that `wmvla --help` answers at once.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset import key_flags, source_flags
-from .flags import command, list_flag, print_made
+from .flags import command, list_flag, old_flag, print_made
 from ..core import UserError
 from ..ranges import Count, Pixels, Whole, number
 
@@ -29,8 +29,9 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla preflight`."
     source_flags(parser)
     key_flags(parser)
-    list_flag(parser, "--gates", default=[], metavar="name", help="these alone, as in gripper_sign (default: all)")
-    parser.add_argument("--list", action="store_true", help="only list the names of the gates")
+    list_flag(parser, "--checks", default=[], metavar="name", help="these alone, as in gripper_sign (default: all)")
+    old_flag(parser, "--gates", "--checks")
+    parser.add_argument("--list", action="store_true", help="only list the names of the checks")
     parser.add_argument("--tasks", type=number(Whole), default=6, help="tasks to visit spread evenly; 0: all (default: 6)")
     parser.add_argument("--pixels", type=number(Pixels), help="side of the rollout's pictures (default: the dataset's)")
     parser.add_argument("--quality", choices=["fast", "full"], help="render quality of the rollout (default: the dataset's)")
@@ -48,19 +49,19 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #308020ad
 def world_checks(args: argparse.Namespace, table: Any) -> list:
-    "The gates of `--encoder` and of its latents in `--cache`; each is opened when a gate looks."
+    "The checks of `--encoder` and of its latents in `--cache`; each is opened when a check looks."
     from wmvla.checks.base import Check
 
     if not args.encoder: return []
     kept: dict[str, list] = {}
 
-    def gate(at: int) -> Any:
-        "The gate of this number, of encoder and store opened once."
-        if "gates" not in kept: kept["gates"] = open_world(args, table)
-        return kept["gates"][at]()
+    def check(at: int) -> Any:
+        "The check of this number, of encoder and store opened once."
+        if "checks" not in kept: kept["checks"] = open_world(args, table)
+        return kept["checks"][at]()
 
     names = ("latent shards", "cached latents", "encoder spread")
-    return [Check(name, partial(gate, at)) for at, name in enumerate(names)]
+    return [Check(name, partial(check, at)) for at, name in enumerate(names)]
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #05085911
 def open_store_of(args: argparse.Namespace, table: Any) -> Any:
@@ -97,7 +98,7 @@ def open_world(args: argparse.Namespace, table: Any) -> list:
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #6a93265f
 def evaluation_checks(folder: Path, baseline: Path | None = None) -> list:
-    "The gates `baseline success` and `finite rollouts` of a folder of `wmvla eval`, or of a run; `baseline`: its policy folder."
+    "The checks `baseline success` and `finite rollouts` of a folder of `wmvla eval`, or of a run; `baseline`: its policy folder."
     from wmvla.rollout.agent import read_card
     from wmvla.checks.base import Check, check_finite
     from wmvla.rollout.records import read_parquet
@@ -142,7 +143,7 @@ def first_agent(args: argparse.Namespace, task: str) -> Any:
 
 
 def asked_of(args: argparse.Namespace, subject: Any) -> list:
-    "The gates of an agent; those of ours cannot tell without an encoder."
+    "The checks of an agent; those of ours cannot tell without an encoder."
     from wmvla.checks.batch_invariance import agent_checks
     from wmvla.checks.base import Check, cannot_tell
     from wmvla.checks.dataset import SAMPLE
@@ -150,14 +151,14 @@ def asked_of(args: argparse.Namespace, subject: Any) -> list:
 
     foreign = is_lerobot(args.policy[0])
     stored = None if foreign else partial(open_store_of, args, subject.table)
-    gates = agent_checks(lambda: first_agent(args, SAMPLE[subject.benchmark]), subject.table, stored)
-    if foreign or args.encoder: return gates
+    checks = agent_checks(lambda: first_agent(args, SAMPLE[subject.benchmark]), subject.table, stored)
+    if foreign or args.encoder: return checks
     blind = lambda name: cannot_tell(name, f"{args.policy[0]} sees through an encoder", "Name it with --encoder.")
-    return [Check(g.name, partial(blind, g.name)) for g in gates]
+    return [Check(g.name, partial(blind, g.name)) for g in checks]
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #778e2138
 def trained_checks(args: argparse.Namespace, table: Any) -> list:
-    "The gates of the trainings of all checkpoints of ours among `--policy`."
+    "The checks of the trainings of all checkpoints of ours among `--policy`."
     from wmvla.data.splits import find_split
     from wmvla.checks.base import Check, cannot_tell
     from wmvla.checks.preflight import is_lerobot, look_normalisers, training_checks
@@ -191,7 +192,7 @@ def choose_subject(args: argparse.Namespace) -> Any:
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #d8f28ff7
 def choose_list(args: argparse.Namespace, subject: Any) -> list:
-    "Every gate that the flags give something to look at."
+    "Every check that the flags give something to look at."
     from wmvla.checks.dataset import subject_checks
     from wmvla.checks.preflight import is_lerobot, policy_checks
 
@@ -200,13 +201,13 @@ def choose_list(args: argparse.Namespace, subject: Any) -> list:
             if (folder/"config.json").is_file(): continue
             raise UserError(f"{folder} is no policy folder (no config.json); correct --{name}.")
     first, table = next(iter(args.policy), None), subject.table
-    gates = [*subject_checks(subject, policy=first if first and is_lerobot(first) else None), *world_checks(args, table)]
+    checks = [*subject_checks(subject, policy=first if first and is_lerobot(first) else None), *world_checks(args, table)]
     if first:
         trained = trained_checks(args, table)
         own = policy_checks(first, table, args.baseline, args.n_action_steps)
-        gates += [g for g in own if g.name not in {t.name for t in trained}] + trained
-        gates += asked_of(args, subject)
-    return gates + (evaluation_checks(args.evaluation, args.baseline) if args.evaluation else [])
+        checks += [g for g in own if g.name not in {t.name for t in trained}] + trained
+        checks += asked_of(args, subject)
+    return checks + (evaluation_checks(args.evaluation, args.baseline) if args.evaluation else [])
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #87d1257f
 def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:
@@ -220,26 +221,27 @@ def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:
     return about | {"policy": policy, "encoder": encoder}
 
 
-@command("preflight", "run the gates on a dataset, its simulators, latents and a policy; exit 1 unless all pass", preflight_flags)
+@command("preflight", "check a dataset, its simulators, latents and a policy; exit 1 unless all checks pass", preflight_flags)
 def preflight(args: argparse.Namespace) -> None:
     "`wmvla.checks.preflight`."
     from wmvla.checks.base import choose_checks, run_checks
     from wmvla.checks.preflight import load_results, preflight_path, save_results
 
     subject = choose_subject(args)
-    gates = choose_checks(choose_list(args, subject), args.gates)
-    if args.list: return print("\n".join(g.name for g in gates))
+    checks = choose_checks(choose_list(args, subject), args.checks)
+    if args.list: return print("\n".join(g.name for g in checks))
     path = args.out or (args.evaluation/"preflight.json" if args.evaluation else preflight_path(args.dataset))
     about = looked_at(args, subject)
     if path.is_file() and (odd := load_results(path).conflict(about)):
         raise UserError(f"{path} is about {odd}; name another file with --out.")
-    results = run_checks(gates)
+    results = run_checks(checks)
     print("\n".join(map(str, results)))
     kept, passed = save_results(results, path, **about), sum(r.passed for r in results)
     names = {r.name for r in results if r.passed}
-    before = [g for g in kept.gates if g.name in names and not g.passed]
+    before = [g for g in kept.checks if g.name in names and not g.passed]
     for g in before: print(f"kept, of more policies than these: {g}")
-    more = f" ({sum(g.passed for g in kept.gates)} of all {len(kept.gates)})" if before or len(kept.gates) > len(results) else ""
-    print(f"{passed} of {len(results)} gates passed{more}")
+    total = len(kept.checks)
+    more = f" ({sum(g.passed for g in kept.checks)} of all {total})" if before or total > len(results) else ""
+    print(f"{passed} of {len(results)} checks passed{more}")
     print_made(path)
     if before or passed < len(results): raise SystemExit(1)

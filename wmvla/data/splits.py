@@ -7,7 +7,7 @@ __all__ = ['REMAKE', 'Split', 'validation_count', 'make_split', 'save_split', 'l
 
 # %% ../../nbs/10_data/08_splits.ipynb #05c8cd36
 """Splits a dataset by whole episodes, stratified by task, and keeps the answer in one `split.json`.
-Normaliser, encoder and policy all read that file; its hash travels with them, so a gate can see that nothing fitted
+Normaliser, encoder and policy all read that file; its hash travels with them, so a check can see that nothing fitted
 has met a validation frame. A split that was edited, or that belongs to another recording, is refused."""
 
 # %% ../../nbs/10_data/08_splits.ipynb #61c5a5e0

@@ -6,7 +6,7 @@
 __all__ = ['Step', 'clip_action', 'Environment', 'kept']
 
 # %% ../../nbs/15_sim/01_environment.ipynb #7148c8e6
-"""The `Environment` protocol. MetaWorld and LIBERO stand behind it; teachers, the recorder, the replay gate and closed-loop
+"""The `Environment` protocol. MetaWorld and LIBERO stand behind it; teachers, the recorder, the replay check and closed-loop
 evaluation speak only this. What one action led to is a `Step`."""
 
 # %% ../../nbs/15_sim/01_environment.ipynb #a1a31454

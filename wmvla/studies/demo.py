@@ -182,7 +182,7 @@ def intervene_stage(demo: Demo) -> None:
 
 # %% ../../nbs/90_studies/01_demo.ipynb #6b2504b6
 def all_checks(demo: Demo) -> list[Check]:
-    "Every gate that this run has files for."
+    "Every check that this run has files for."
     at, p, seen = demo.layout, demo.preset, read_json(demo.layout.encoder/"report.json")
     table = read_episodes(at.dataset)
     split = load_split(at.split, table)
@@ -202,13 +202,13 @@ def all_checks(demo: Demo) -> list[Check]:
 
 
 def judge_stage(demo: Demo) -> list[CheckResult]:
-    "Run the gates, weigh the evidence, write `verdict.json`, `claim.md` and `claim.json`; returns the gates."
-    at, gates = demo.layout, run_checks(all_checks(demo))
-    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), gates, *load_interventions(at.path))
+    "Run the checks, weigh the evidence, write `verdict.json`, `claim.md` and `claim.json`; returns the checks."
+    at, checks = demo.layout, run_checks(all_checks(demo))
+    evidence = gather_evidence(read_parquet(at.path/"episodes.parquet"), checks, *load_interventions(at.path))
     verdict = claim(evidence)
     write_json(at.path/"verdict.json", verdict)
     write_card(verdict, evidence, at.path)
-    return gates
+    return checks
 
 # %% ../../nbs/90_studies/01_demo.ipynb #02ccc0c2
 def report_stage(demo: Demo) -> None:
@@ -240,8 +240,8 @@ def run_stage(run: Run, demo: Demo, name: str) -> None:
     "Do one stage and mark it."
     print(f"[{list(DEMO_STAGES).index(name) + 1}/{len(DEMO_STAGES)}] {name}", file=sys.stderr)
     began = time.perf_counter()
-    gates = DEMO_STAGES[name](demo)
-    if gates is not None: run.record.gates = plain(gates)
+    checks = DEMO_STAGES[name](demo)
+    if checks is not None: run.record.checks = plain(checks)
     mark_stage(run, name, time.perf_counter() - began)
 
 
@@ -278,18 +278,18 @@ def code_note(run: Run) -> str:
 
 # %% ../../nbs/90_studies/01_demo.ipynb #6bf31565
 def summary(run: Run) -> str:
-    "The table of arms, the gates and the verdict."
+    "The table of arms, the checks and the verdict."
     records = read_parquet(run.path/"episodes.parquet")
     tasks = sorted({r.task for r in records})
     head = ["arm", *tasks, "all", "95 % interval"]
     table = [head] + [arm_line(arm, [r for r in success_table(records) if r.arm == arm]) for arm in DEMO_ARMS]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
-    failed = [g["name"] for g in run.record.gates if not g["passed"]]
-    gates = f"{len(run.record.gates) - len(failed)} of {len(run.record.gates)} gates passed" + "; failed: "*bool(failed)
+    failed = [g["name"] for g in run.record.checks if not g["passed"]]
+    checks = f"{len(run.record.checks) - len(failed)} of {len(run.record.checks)} checks passed" + "; failed: "*bool(failed)
     verdict = read_json(run.path/"verdict.json")["sentence"]
     notes = [note for note in (code_note(run),) if note]
-    return "\n".join([*lines, "", gates + ", ".join(failed), *notes, verdict])
+    return "\n".join([*lines, "", checks + ", ".join(failed), *notes, verdict])
 
 
 def arm_line(arm: str, rows: Sequence[SuccessRow]) -> list[str]:

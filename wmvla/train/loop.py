@@ -12,7 +12,7 @@ __all__ = ['batches_of', 'begin_training', 'run_training', 'fit', 'TrainReport',
 
 All arms of a seed see the same frames with the same noise in the same order, every statistic is fitted on the train
 episodes, and two runs on one machine write the same bytes, killed in between or not. What came out is a checkpoint beside a
-report that holds the evidence the preflight gates ask for: what moved, what the gate's first gradient was, and how good a
+report that holds the evidence the preflight checks ask for: what moved, what the gate's first gradient was, and how good a
 constant would have been.
 """
 

@@ -85,8 +85,8 @@ def lab_evidence(experiment: ToyStudy, trained: Sequence[ToyTraining]) -> tuple[
     names = episode_names("triples", experiment.world, experiment.seed, experiment.triples)
     records = [r for done in trained for r in lab_records(experiment, done, names)]
     ratios = [shuffle_row(t) for t in trained if t.policy.config.arm == experiment.claimed]
-    gates, roles = toy_checks(experiment, trained, records), choose_roles(experiment.arms, experiment.claimed)
-    return gather_evidence(records, gates, ratios, roles=roles, without=NOT_IN_TOYS), records
+    checks, roles = toy_checks(experiment, trained, records), choose_roles(experiment.arms, experiment.claimed)
+    return gather_evidence(records, checks, ratios, roles=roles, without=NOT_IN_TOYS), records
 
 
 def coverage(experiment: ToyStudy, trained: Sequence[ToyTraining]) -> dict[str, tuple[int, int]]:

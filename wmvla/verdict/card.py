@@ -6,7 +6,7 @@
 __all__ = ['limits_of', 'claim_card', 'card_record', 'write_card']
 
 # %% ../../nbs/70_verdict/02_card.ipynb #3324fd38
-"""The sentence travels with what it rests on, so that nobody quotes it alone: sizes, seeds, intervals, interventions, gates and
+"""The sentence travels with what it rests on, so that nobody quotes it alone: sizes, seeds, intervals, interventions, checks and
 the limits of the claim; as markdown for a reader and as JSON for whatever collects many of them."""
 
 # %% ../../nbs/70_verdict/02_card.ipynb #efd2c96b
@@ -22,23 +22,23 @@ from .rules import Evidence, Verdict
 def limits_of(evidence: Evidence) -> list[str]:
     "What the verdict does not say."
     limits = ["Intervals cover the luck of episodes for these weights, not that of another training; the seeds show it."]
-    refused = refusals("offline", evidence.gates, evidence.without)
+    refused = refusals("offline", evidence.checks, evidence.without)
     if evidence.ratios:
         limits += [f"Nothing is said about the offline ratios: {refused[0]}."] if refused else []
         limits.append("\"Hurts\" is a larger action error on recorded episodes (offline), not a lower success.")
     if "shuffle" in {row.source for row in (*evidence.ratios, *evidence.closed_loop)}:
         limits.append("`shuffle` takes another episode's memory, and that episode may be of another task.")
     if evidence.closed_loop: limits.append("The closed-loop lines are told for the reader and are no part of the rule.")
-    if evidence.without: limits.append(f"The study has no {', '.join(evidence.without)} to be checked by gates.")
+    if evidence.without: limits.append(f"The study has no {', '.join(evidence.without)}, so no check looked at any.")
     return limits
 
 
 def claim_card(verdict: Verdict, evidence: Evidence) -> str:
-    "Markdown: the verdict, its contrasts, interventions, gates, and what it does not say."
-    roles, passed = evidence.roles, sum(g.passed for g in evidence.gates)
-    refused = bool(refusals("offline", evidence.gates, evidence.without))
+    "Markdown: the verdict, its contrasts, interventions, checks, and what it does not say."
+    roles, passed = evidence.roles, sum(g.passed for g in evidence.checks)
+    refused = bool(refusals("offline", evidence.checks, evidence.without))
     lines = [f"**{verdict.sentence}**", "", *(f"- {reason}" for reason in verdict.reasons), ""]
-    lines += [f"- baseline {roles.baseline}: success {evidence.baseline}", f"- {passed} of {len(evidence.gates)} gates passed"]
+    lines += [f"- baseline {roles.baseline}: success {evidence.baseline}", f"- {passed} of {len(evidence.checks)} checks passed"]
     played = {part: getattr(roles, part) for part in ("capacity", "present", "history")}
     lines += [f"- {part} control: {', '.join(arms)}" for part, arms in played.items() if arms]
     lines += [f"- {note}" for note in evidence.notes]
@@ -51,7 +51,7 @@ def claim_card(verdict: Verdict, evidence: Evidence) -> str:
 def card_record(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     "The card as plain values."
     found = {"claim": verdict.claim, "sentence": verdict.sentence, "reasons": verdict.reasons}
-    refused = refusals("future", evidence.gates, evidence.without)
+    refused = refusals("future", evidence.checks, evidence.without)
     sizes = {"pairs": evidence.gain.result.n, "seeds": evidence.seeds, "refused": refused}
     return plain(found | sizes | vars(evidence) | {"limits": limits_of(evidence)})
 

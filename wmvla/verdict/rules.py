@@ -8,14 +8,14 @@ __all__ = ['FUTURES', 'CASTS', 'CONTROL_ARMS', 'SENTENCES', 'SUBJECTS', 'Roles',
            'sentence_of', 'claim']
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #1eb07208
-"""The verdict is a pure function of its evidence. It says "helps" only if every gate that it depends on ran and passed, the
+"""The verdict is a pure function of its evidence. It says "helps" only if every check that it depends on ran and passed, the
 baseline works, the arm beats it with an interval that excludes zero, with exact tests over pairs and over triples, and in every
 training seed, it also beats the controls of its kind (capacity, present, history), and spoiling the memory raises the offline
 error. Anything less gets the weaker sentence that is still true, and most often that is "cannot tell"."""
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #8f641664
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core import EpisodeRecord, UserError
 from ..stats.contrasts import Contrast, contrast, own_memory, rows_of, unclear_because
@@ -74,7 +74,7 @@ def choose_roles(arms: Iterable[str], claimed: str = "F", baseline: str = "A") -
 class Evidence:
     "What a verdict is made of; contrasts are keyed by the control's name."
 
-    gates: tuple[CheckResult, ...]  # every preflight gate that ran
+    checks: tuple[CheckResult, ...]  # every preflight check that ran
     baseline: Interval  # success of the baseline
     gain: Contrast  # the claimed arm against the baseline
     beyond: Mapping[str, Contrast]  # the claimed arm against every control
@@ -84,16 +84,16 @@ class Evidence:
     ratios: tuple[RatioRow, ...] = ()  # offline interventions on the claimed arm
     notes: tuple[str, ...] = ()  # what the reader should know: sizes, tasks, limits
     closed_loop: tuple[ClosedLoopRow, ...] = ()  # success lost under a corrupted memory: told, but no part of the rules
-    without: tuple[str, ...] = ()  # families of gates that the study has nothing of
+    without: tuple[str, ...] = ()  # families of checks that the study has nothing of
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #56322e07
 def gather_evidence(
     records: Sequence[EpisodeRecord],  # any arms; of each, the episodes with its own memory count
-    gates: Sequence[CheckResult],
+    checks: Sequence[CheckResult],
     ratios: Sequence[RatioRow] = (),  # offline interventions; those on the claimed arm count
     closed_loop: Sequence[ClosedLoopRow] = (),  # interventions in the simulator, for the reader
     roles: Roles | None = None,  # None: F against A, with the controls that were evaluated
-    without: Sequence[str] = (),  # families of gates that the study has nothing of, e.g. `latents`
+    without: Sequence[str] = (),  # families of checks that the study has nothing of, e.g. `latents`
 ) -> Evidence:
     "Evidence from the episodes of one study; `UserError` where an arm is missing or triples do not match."
     roles = roles or choose_roles(dict.fromkeys(r.arm for r in records))
@@ -105,7 +105,7 @@ def gather_evidence(
     beyond = {name: contrast(records, roles.claimed, name) for name in roles.controls}
     controls = {name: contrast(records, name, roles.baseline) for name in roles.controls}
     own = [tuple(r for r in rows if r.arm == roles.claimed) for rows in (ratios, closed_loop)]
-    return Evidence(tuple(gates), wilson(sum(wins), len(wins)), gain, beyond, controls, roles, seeds, own[0], notes, own[1],
+    return Evidence(tuple(checks), wilson(sum(wins), len(wins)), gain, beyond, controls, roles, seeds, own[0], notes, own[1],
                     tuple(without))
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #951ffd2b
@@ -123,20 +123,20 @@ class Verdict:
     sentence: str
     claim: str  # a key of `SENTENCES`, or blocked
     reasons: tuple[str, ...]
-    gates: tuple[str, ...] = ()  # those that ran and that it depends on
+    checks: tuple[str, ...] = field(default=(), metadata={"was": "gates"})  # those that ran and that it depends on
 
 
 def blocking_verdict(evidence: Evidence) -> Verdict | None:
-    "The verdict that forbids all others: a gate that did not pass or did not run, or a baseline at zero."
-    reasons = list(refusals("future", evidence.gates, evidence.without))
+    "The verdict that forbids all others: a check that did not pass or did not run, or a baseline at zero."
+    reasons = list(refusals("future", evidence.checks, evidence.without))
     if not evidence.baseline.estimate > 0: reasons.append(f"the baseline never succeeded ({evidence.baseline})")
     if not reasons: return None
-    return Verdict(f"No verdict may be given: {reasons[0]}.", "blocked", tuple(reasons), named(evidence.gates))
+    return Verdict(f"No verdict may be given: {reasons[0]}.", "blocked", tuple(reasons), named(evidence.checks))
 
 
-def named(gates: Sequence[CheckResult]) -> tuple[str, ...]:
-    "The gates that ran and that a verdict about the future depends on."
-    return tuple(g.name for g in gates if stands_on("future", g.name))
+def named(checks: Sequence[CheckResult]) -> tuple[str, ...]:
+    "The checks that ran and that a verdict about the future depends on."
+    return tuple(g.name for g in checks if stands_on("future", g.name))
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #c5976006
 CONTROL_ARMS = {"capacity": "F-zero or F-random", "present": "F-present", "history": "F-history"}  # whom to evaluate for a part
@@ -219,4 +219,4 @@ def claim(evidence: Evidence) -> Verdict:
     else: name, why = (explain_gain if sign > 0 else explain_loss)(evidence)
     contrasts = map(str, (evidence.gain, *evidence.beyond.values(), *evidence.controls.values()))
     reasons = (why, *contrasts, *map(closed_loop_line, evidence.closed_loop))
-    return Verdict(f"{sentence_of(name, evidence.roles)}: {why} ({evidence.gain}).", name, reasons, named(evidence.gates))
+    return Verdict(f"{sentence_of(name, evidence.roles)}: {why} ({evidence.gain}).", name, reasons, named(evidence.checks))

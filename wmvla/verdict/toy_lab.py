@@ -8,7 +8,7 @@ __all__ = ['LAB_POLICY', 'LAB_TRAIN', 'NOT_IN_TOYS', 'ToyStudy', 'lab_data', 'To
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #ff8890d2
 """A study of the real kind, small. The same policies go through the same training loop, the same rules of rollout and the same
-gates as in a simulator; only the world is a toy whose truth was built in. This room trains, plays, spoils and checks;
+checks as in a simulator; only the world is a toy whose truth was built in. This room trains, plays, spoils and checks;
 `verdict.calibration` lets the statistics and the verdict speak about it."""
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #428aa670
@@ -192,11 +192,11 @@ def shuffle_row(done: ToyTraining) -> RatioRow:
     return ratio_row(policy.config.arm, done.training, "shuffle", *(e.per_sample for e in errors), errors[0].episode)
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #a78d0f35
-NOT_IN_TOYS = ("dataset", "simulator", "latents", "training", "rollout")  # families whose other gates a toy study has nothing of
+NOT_IN_TOYS = ("dataset", "simulator", "latents", "training", "rollout")  # families whose other checks a toy study has nothing of
 
 
 def toy_checks(experiment: ToyStudy, trained: Sequence[ToyTraining], records: Sequence[EpisodeRecord]) -> list[CheckResult]:
-    "The preflight gates that a study in a toy world can ask."
+    "The preflight checks that a study in a toy world can ask."
     named = {f"{t.policy.config.arm} s{t.training}": t for t in trained}
     wins = [r.success for r in records if r.arm == "A"]
     change, asked = ({f"{n} {k}": v for n, t in named.items() for k, v in part[n].items()} for part in (

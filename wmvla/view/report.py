@@ -47,7 +47,7 @@ class Findings:
     trainings: list[TrainReport]
     ratios: list[RatioRow]
     closed_loop: list[ClosedLoopRow]
-    gates: list[CheckResult]
+    checks: list[CheckResult]
     verdict: Verdict
     split: dict[str, Any]  # split.json
     encoder: dict[str, Any]  # encoder/report.json
@@ -91,14 +91,14 @@ def read_finished(folder: str | Path) -> Findings:
     run, verdict = read_run(folder).record, read_json(needed(folder, "verdict.json"), Verdict, CONTINUE)
     records, unread = read_records(folder), []
     trainings, histories = read_trainings(folder, records, unread)
-    gates = [as_record(CheckResult, gate, folder/"run.json", CONTINUE) for gate in run.gates]
+    checks = [as_record(CheckResult, check, folder/"run.json", CONTINUE) for check in run.checks]
     split, encoder = (read_dict(needed(folder, name), remedy=CONTINUE) for name in ("split.json", "encoder/report.json"))
     try: spoilt = load_interventions(needed(folder, "interventions.json").parent)
     except UserError as e:
         if not (folder/"interventions.json").exists(): raise
         unread.append(str(e))
         spoilt = [], []
-    return Findings(folder, run, records, histories, trainings, *spoilt, gates, verdict, split, encoder, tuple(unread))
+    return Findings(folder, run, records, histories, trainings, *spoilt, checks, verdict, split, encoder, tuple(unread))
 
 
 CONTINUE = "put its whole copy back, or make the run again under another --run-id"
@@ -124,13 +124,13 @@ def arms_table(records: Sequence[EpisodeRecord]) -> str:
     return table_html(heads, rows, numbers=(1, 2, 3, 5, 6))
 
 # %% ../../nbs/75_view/06_report.ipynb #98ba6f6a
-def checks_table(gates: Sequence[CheckResult]) -> str:
-    "Every gate, failed ones first, with what it saw and the fix."
+def checks_table(checks: Sequence[CheckResult]) -> str:
+    "Every check, failed ones first, with what it saw and the fix."
     mark = {"pass": Raw('<span class="wm-pass">passed</span>'), "FAIL": Raw('<span class="wm-fail">failed</span>'),
             "cannot tell": Raw('<span class="wm-open">cannot tell</span>')}
-    order = sorted(gates, key=lambda g: ("FAIL", "cannot tell", "pass").index(g.word))
+    order = sorted(checks, key=lambda g: ("FAIL", "cannot tell", "pass").index(g.word))
     rows = [[mark[g.word], g.name, g.saw + (f" → {g.fix}" if g.fix else "")] for g in order]
-    return table_html(["", "gate", "what it saw"], rows)
+    return table_html(["", "check", "what it saw"], rows)
 
 # %% ../../nbs/75_view/06_report.ipynb #f3511fc1
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ def contrast_rung(c: Contrast) -> Rung:
 
 def ladder(found: Findings) -> list[Rung]:
     "The rungs from a sound instrument up to 'the future helps'; above a broken first rung nothing is shown."
-    passed, arms = sum(g.passed for g in found.gates), {r.arm for r in found.records}
+    passed, arms = sum(g.passed for g in found.checks), {r.arm for r in found.records}
     wins = [r.success for r in found.records if r.arm == "A"]
     shuffled = [r for r in found.ratios if (r.arm, r.source) == ("F", "shuffle")]
     seen = by_seed({r.train_seed: f"error × {ratio_text(r)}" for r in shuffled}) or "not tested"
-    sound = bool(found.gates) and passed == len(found.gates)
-    base = [Rung("every preflight gate passes", f"{passed} of {len(found.gates)}", sound),
+    sound = bool(found.checks) and passed == len(found.checks)
+    base = [Rung("every preflight check passes", f"{passed} of {len(found.checks)}", sound),
             Rung("the baseline works", f"A succeeds in {sum(wins)} of {len(wins)} episodes", sum(wins) > 0)]
     rest = [*(contrast_rung(contrast(found.records, "F", arm)) for arm in ("A", "F-history", "F-present") if arm in arms),
             Rung("another episode's prediction raises F's offline error", seen, True if relies(shuffled) else None)]
@@ -222,11 +222,11 @@ def provenance_table(found: Findings) -> str:
 # %% ../../nbs/75_view/06_report.ipynb #68b83573
 def facts_line(found: Findings) -> str:
     "The size of the evidence in one line."
-    records, passed = found.records, sum(g.passed for g in found.gates)
+    records, passed = found.records, sum(g.passed for g in found.checks)
     arms, seeds, triples, tasks = (len({getattr(r, name) for r in records}) for name in ("arm", "train_seed", "triple", "task"))
     facts = [f"run {found.run.id}, {found.run.created[:10]}", f"{arms} arms, {seeds} training seeds each",
              f"{len(records)} episodes", f"{triples} initial states of {tasks} tasks, the same for every arm",
-             f"{passed} of {len(found.gates)} gates passed"]
+             f"{passed} of {len(found.checks)} checks passed"]
     return f'<p class="wm-facts">{escaped(" · ".join(facts))}</p>'
 
 

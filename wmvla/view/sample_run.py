@@ -12,7 +12,7 @@ __all__ = ['EXAMPLE_TASKS', 'EXAMPLE_MEMORIES', 'EXAMPLE_GATE_ENDS', 'EXAMPLE_CH
 """An example run folder, complete and invented.
 
 The files have the form that a real run leaves, and the statistics in them are computed by the real functions from
-invented episodes, so a page made from it is a truthful picture of the page, and of nothing else. Its gates table and
+invented episodes, so a page made from it is a truthful picture of the page, and of nothing else. Its checks table and
 its run id say that it is an example.
 """
 
@@ -169,7 +169,7 @@ def write_videos(folder: Path, records: Sequence[EpisodeRecord]) -> None:
         (folder/"videos"/video_name(r)).write_bytes(encode_mp4(example_frames(r.success, r.steps, r.init_seed), 30))
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #99751ec5
-def write_results(folder: Path, gains: Mapping[str, float], seed: int, gates: Sequence[CheckResult]) -> list[EpisodeRecord]:
+def write_results(folder: Path, gains: Mapping[str, float], seed: int, checks: Sequence[CheckResult]) -> list[EpisodeRecord]:
     "Episodes, interventions and the verdict that follows from them."
     records, ratios = example_episodes(gains, seed), example_ratios({"zero": 1.16, "random": 1.09, "shuffle": 1.03})
     spoiled = [r for memory, loss in EXAMPLE_LOSSES.items()
@@ -177,22 +177,22 @@ def write_results(folder: Path, gains: Mapping[str, float], seed: int, gates: Se
     closed = compare_closed_loop([r for r in records if r.arm == "F"], spoiled)
     pd.DataFrame([plain(r) for r in records]).to_parquet(folder/"episodes.parquet")
     write_json(folder/"interventions.json", {"offline": ratios, "closed_loop": closed})
-    write_json(folder/"verdict.json", claim(gather_evidence(records, gates, ratios, closed)))
+    write_json(folder/"verdict.json", claim(gather_evidence(records, checks, ratios, closed)))
     return records
 
 
 def example_run(folder: str | Path, gains: Mapping[str, float] = EXAMPLE_GAINS, seed: int = 0, fail: str = "") -> Path:
-    "Write a complete run of invented results; its parent folder gets `latest`. The gate named `fail` fails."
+    "Write a complete run of invented results; its parent folder gets `latest`. The check named `fail` fails."
     folder = Path(folder)
     run = create_run(folder.parent, folder.name, {"preset": "example", "tasks": list(EXAMPLE_TASKS), "gains": dict(gains)}, seed)
-    gates = [CheckResult(name, name != fail, saw, "Mend it." if name == fail else "") for name, saw in EXAMPLE_CHECKS.items()]
+    checks = [CheckResult(name, name != fail, saw, "Mend it." if name == fail else "") for name, saw in EXAMPLE_CHECKS.items()]
     split = {"dataset": "example", "revision": "0"*16, "seed": 0, "train": list(range(85)), "validation": list(range(85, 100))}
     encoder = {"effective_rank": 31.4, "explained_variance": 0.93, "loss_first": 0.21, "loss_last": 0.012, "steps": 700}
     write_trainings(folder, gains, fingerprint(split))
-    write_videos(folder, write_results(folder, gains, seed, gates))
+    write_videos(folder, write_results(folder, gains, seed, checks))
     write_json(folder/"split.json", split)
     write_json(folder/"encoder"/"report.json", encoder)
-    run.record.gates = plain(gates)
+    run.record.checks = plain(checks)
     for name, seconds in EXAMPLE_STAGES.items(): mark_stage(run, name, seconds)
     finish_run(run)
     return folder
