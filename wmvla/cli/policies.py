@@ -146,6 +146,7 @@ def jobs_from_flags(args: argparse.Namespace, unfit: list[str] | None = None) ->
     "The `EvalJob`s that the flags ask for, policy by policy; `unfit` receives what is wrong with one of several policies."
     from wmvla.rollout.agent import OURS
     from wmvla.rollout.jobs import EvalJob, make_triples
+    from wmvla.rollout.trace import episode_name
     from wmvla.sim.suites import expand_tasks
 
     folders = [*args.checkpoint, *args.checkpoints]
@@ -155,8 +156,7 @@ def jobs_from_flags(args: argparse.Namespace, unfit: list[str] | None = None) ->
     triples, film = make_triples(expand_tasks(args.tasks), args.episodes, args.first_seed, args.noise_seed), {}
     for t in triples: film.setdefault(t.task, []).append(t)
     filmed = {t for ts in film.values() for t in ts[: args.videos]}
-    named = lambda t: f"{args.memory_mode or 'trained'}_{t.task}_{t.init_seed}_n{t.noise_seed}_{{outcome}}.mp4"
-    name = lambda label, seed, t: f"videos/{label}_s{seed}_{named(t)}"
+    name = lambda label, seed, t: f"videos/{episode_name(label, seed, args.memory_mode, t)}_{{outcome}}.mp4"
     return [EvalJob(folder, args.encoder if card.type == OURS else None, label, seed, t, args.memory_mode,
                     name(label, seed, t) if t in filmed else "")
             for folder, card, label, seed in zip(folders, cards, labels, seeds, strict=True) for t in triples]

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 
 from ..core import EpisodeRecord, Triple, UserError, progress, torch_threads
-from ..files import write_json
 from ..lines import line_of
 from ..encoders.choice import reopen_encoder
-from .agent import OURS, Agent, DecisionRow, Request, read_card
-from .jobs import EvalConfig, EvalJob, EvalPlan, finished, job_keys, plan_job, settings_keys
+from .agent import OURS, Agent, DecisionRow, DecisionTrace, Request, read_card
+from .jobs import EvalConfig, EvalJob, EvalPlan, finished, job_keys, plan_job, settings_keys, trace_path
 from .lerobot_agent import LeRobotAgent
 from .records import append_rows, read_episode_rows
 from .episode import episode_record
+from .trace import write_trace
 from .workers import Assignment, Crash, Crew, Told, begin_episode, busy, send_chunk, wait_for
 from .world_agent import WorldAgent, load_donors, trained_cameras
 from ..policy.world_policy import open_checkpoint
@@ -65,12 +65,13 @@ def agent_name(job: EvalJob) -> tuple:
 def open_agent(job: EvalJob, plan: EvalPlan, config: EvalConfig, once: Callable = lambda key, make: make()) -> Agent:
     "The agent of a job; `once(key, make)` keeps policies and encoders that several agents share."
     if plan.card.type != OURS:
-        return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper, job.memory)
+        return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper, job.memory,
+                            config.trace)
     policy = once(("policy", str(job.policy_folder)), lambda: open_checkpoint(job.policy_folder))
     encoder = once(("encoder", str(job.encoder_folder)), lambda: reopen_encoder(job.encoder_folder, plan.device))
     donors = load_donors(job.donors_path) if job.donors_path else None
     return WorldAgent(policy, encoder, plan.steps, job.memory, donors, plan.batch, config.binarize_gripper,
-                      trained_cameras(job.policy_folder))
+                      trained_cameras(job.policy_folder), config.trace)
 
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #324efa74
 @dataclass
@@ -82,6 +83,7 @@ class Playing:
     plan: EvalPlan
     instruction: str
     rows: list[DecisionRow] = field(default_factory=list)
+    traces: list[DecisionTrace] = field(default_factory=list)  # of the same decisions, where they are asked for
 
 
 def job_order(work: Sequence[tuple[str, EvalJob, EvalPlan]], order: Sequence[Triple] = ()) -> list[tuple[str, EvalJob, EvalPlan]]:
@@ -105,6 +107,7 @@ def answer_waiting(crew: Crew, agents: Agents, playing: dict[int, Playing], requ
                 continue
             for request, chunk in zip(part, agent.decide(part), strict=True):
                 playing[request.slot].rows.append(chunk.noted())
+                if chunk.trace is not None: playing[request.slot].traces.append(chunk.trace)
                 send_chunk(crew, request.slot, chunk.actions)
     return later
 
@@ -136,7 +139,7 @@ def perform(crew: Crew, work: Work, agents: Agents, config: EvalConfig) -> Itera
     while playing:
         for told in wait_for(crew):
             episode = playing[told.slot]
-            if told.seen.step == 0: episode.rows.clear()  # also where a crash began it again
+            if told.seen.step == 0: episode.rows, episode.traces = [], []  # also where a crash began it again
             if not told.seen.done:
                 requests[told.slot] = Request(told.slot, episode.job.triple, episode.instruction, told.seen)
                 continue
@@ -148,12 +151,13 @@ def perform(crew: Crew, work: Work, agents: Agents, config: EvalConfig) -> Itera
 
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #59b2db77
 def close_episode(episode: Playing, told: Told, agents: Agents, config: EvalConfig) -> EpisodeRecord:
-    "The record of an episode that has ended; writes its trace."
+    "The record of an episode that has ended; its trace is written before, so that a row never lacks it."
     job, memory = episode.job, agents.get(episode.job, episode.plan).memory
-    if job.trace_path: write_json(Path(config.folder) / job.trace_path, episode.rows)
     video = str(Path(told.video).relative_to(Path(config.folder).resolve())) if told.video else ""
     agents.over(job)
-    return episode_record(job.triple, told.seen, episode.rows, memory, job.arm, job.train_seed, video)
+    record = episode_record(job.triple, told.seen, episode.rows, memory, job.arm, job.train_seed, video)
+    if config.trace != "off": write_trace(trace_path(job, config), episode.traces, record, config.trace)
+    return record
 
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #88cd3452
 def play_all(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'EvalConfig', 'make_triples', 'EvalJob', 'EvalPlan', 'plan_job', 'folder_digest', 'installed',
-           'settings_keys', 'job_keys', 'finished']
+           'settings_keys', 'job_keys', 'finished', 'trace_path']
 
 # %% ../../nbs/50_rollout/10_jobs.ipynb #0adbd95f
 """An evaluation is a list of jobs: a policy, a memory, a triple. A job is planned without a weight being read, and recognised by
@@ -23,7 +23,9 @@ from ..core import EpisodeRecord, Triple, UserError, fingerprint
 from ..ranges import Count, Range, Threads, Whole, check_number, check_ranges
 from ..files import file_digest
 from .agent import OURS, PolicyCard, action_steps
+from .capture import check_profile
 from .frame_memory import check_memory
+from .trace import has_trace, trace_name
 from ..sim.suites import EnvConfig, benchmark_of, step_limit
 
 # %% ../../nbs/50_rollout/10_jobs.ipynb #91e13a15
@@ -42,11 +44,13 @@ class EvalConfig:
     control: str = "relative"  # LIBERO: relative or absolute poses
     workers: Threads = 2  # simulator processes; never changes a result
     turns: Count = 3  # episodes that a worker plays in turns, so that it need not wait for the policy; never changes a result
+    trace: str = "off"  # kept of every decision, below traces/: off, light (all but latents) or full; never changes a result
     video_fps: Whole = 0  # frames a second of stored videos; 0: half of MetaWorld's 80, LIBERO's 20
     folder: str = ""  # jobs name their videos and traces relative to it; a run's folder
 
     def __post_init__(self):
         check_ranges(self)
+        check_profile(self.trace)
         if self.device not in ("auto", "cpu") and not torch.cuda.is_available():
             raise UserError(f"There is no GPU for --device {self.device}; use --device cpu.")
 
@@ -78,7 +82,6 @@ class EvalJob:
     triple: Triple
     memory: str | None = None  # None: the memory the policy was trained with
     video_path: str = ""  # below the config's folder; `{outcome}` becomes success or failure; empty: no video
-    trace_path: str = ""  # below the config's folder: JSON with a row for each decision; empty: none
     donors_path: str = ""  # donor bank, for shuffle and wrong_task
 
 
@@ -145,7 +148,12 @@ def job_keys(jobs: Sequence[EvalJob], plans: Sequence[EvalPlan], settings: Seque
 
 # %% ../../nbs/50_rollout/10_jobs.ipynb #5d95afcb
 def finished(record: EpisodeRecord | None, job: EvalJob, config: EvalConfig) -> bool:
-    "Is this job's row there, and the video and the trace that it asked for?"
+    "Is this job's row there, and the video and the trace that were asked for?"
     if record is None: return False
-    wanted = ([record.video] if job.video_path else []) + ([job.trace_path] if job.trace_path else [])
-    return all((Path(config.folder) / path).is_file() for path in wanted)
+    filmed = not job.video_path or Path(config.folder, record.video).is_file()
+    return filmed and (config.trace == "off" or has_trace(trace_path(job, config), record, config.trace))
+
+
+def trace_path(job: EvalJob, config: EvalConfig) -> Path:
+    "Where the decisions of a job's episode are kept."
+    return Path(config.folder, trace_name(job.arm, job.train_seed, job.memory, job.triple))
