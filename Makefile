@@ -26,6 +26,9 @@ format: setup ## after editing notebooks: clean them, export wmvla/, remake READ
 	@.venv/bin/nbdev_clean && .venv/bin/nbdev_export && .venv/bin/python tools/readme.py
 	@.venv/bin/ruff check -q --fix setup.py tools tests docs
 
+show: setup ## run notebooks and store what they show (ARGS = notebooks or folders, e.g. "nbs/10_data"; all without)
+	@.venv/bin/python tools/show.py $(ARGS)
+
 lock: setup ## remake requirements.lock from settings.ini (ARGS="--upgrade" for newer versions)
 	@tools/lock.sh $(ARGS)
 	@tools/setup.sh

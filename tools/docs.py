@@ -21,6 +21,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
+from show import run_cells
 
 ROOT = Path(__file__).parent.parent
 PROCESSED = ROOT / "_proc"  # nbdev's cache of processed notebooks
@@ -204,18 +205,11 @@ def write_source(pages: list[Page], source: Path) -> None:
 
 
 def execute(path: Path) -> Path:
-    """Run a copied notebook in place, without the cells that tests skip too; an error becomes part of the page."""
-    from nbclient import NotebookClient
-    from nbdev.config import get_config
-
+    """Run a copied notebook in place; an error becomes part of the page."""
     notebook = nbformat.read(path, as_version=4)
-    skipped = re.compile(rf"^#\|\s*({'|'.join(get_config().tst_flags.split())})\b", re.M)
-    kept = [cell for cell in notebook.cells if cell.cell_type != "code" or not skipped.search(cell.source)]
-    running = NotebookNode({**notebook, "cells": kept})  # shares its cells, so the outputs appear in `notebook`
-    where = {"metadata": {"path": ROOT / "nbs"}}
     os.environ["IN_TEST"] = "1"  # as nbdev_test does: benchmarks then keep their runs out of the tree
-    NotebookClient(running, kernel_name="python3", timeout=600, allow_errors=True, resources=where).execute()
-    for output in (o for cell in kept for o in cell.get("outputs", []) if o.output_type == "error"):
+    run_cells(notebook, ROOT / "nbs", allow_errors=True)
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "error"):
         print(f"{path.name}: {output.ename}: {output.evalue[:200]}", file=sys.stderr)
     nbformat.write(notebook, path)
     return path
