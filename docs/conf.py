@@ -16,6 +16,7 @@ cfg = parser["DEFAULT"]
 project, author, version = cfg["title"], cfg["author"], cfg["version"]
 copyright = f"{author}, {cfg['license']}"
 extensions = ["myst_nb"]
+myst_heading_anchors = 3  # links to a heading of another page: install.md#jupyterlab
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 nb_execution_mode = "off"  # outputs come from the notebooks; `make docs ARGS=--execute` makes them first
 nb_render_markdown_format = "myst"

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pkgutil
+import re
 from pathlib import Path
 
 import nbformat
@@ -57,9 +58,9 @@ def pages(docs, tmp_path):
 
 def test_pages_follow_the_numbers(docs, pages):
     names = [p.name for p in pages]
-    assert names == ["index", "foundation/core", "data/b", "cli/flags", "cli/main", "experiments/report"]
+    assert names == ["index", "experiments/report", "foundation/core", "data/b", "cli/flags", "cli/main"]
     groups = [p.group for p in pages if p.name != "index"]
-    assert groups == ["Foundation", "Data", "Command line", "Command line", "Experiments"]
+    assert groups == ["Experiments", "Foundation", "Data", "Command line", "Command line"]
     listed = docs.contents(pages)
     assert listed.count("toctree") == 4 and "cli/flags\ncli/main\n" in listed and "index" not in listed
 
@@ -73,23 +74,108 @@ def test_benchmark_tables_follow_their_notebooks(docs, tmp_path):
     pages = docs.with_tables(docs.read_pages(tmp_path / "nbs"), tmp_path / "tables")
     shelf = ["benchmarks/speed", "benchmarks/speed-results", "benchmarks/speed_small-results", "benchmarks/tiny"]
     report = ["experiments/report", "experiments/report_small-results"]
-    assert [p.name for p in pages] == ["index", *shelf, *report, "benchmarks/gone-results"]
+    assert [p.name for p in pages] == ["index", *report, *shelf, "benchmarks/gone-results"]
     listed = docs.contents(pages)
     assert listed.count("toctree") == 2, "one caption a group, wherever its pages stand"
-    assert listed.index("benchmarks/gone-results") < listed.index("experiments/report")
+    assert listed.index("experiments/report") < listed.index("benchmarks/speed") < listed.index("benchmarks/gone-results")
     docs.write_source(pages, tmp_path / "source")
     written = nbformat.read(tmp_path / "source/benchmarks/speed-results.ipynb", as_version=4)
     assert [c.source.splitlines()[0] for c in written.cells] == ["# speed: results"]
 
 
-def test_runbooks_come_first_and_link_to_each_other(docs, pages, tmp_path):
+def test_the_guide_comes_first_and_machines_behind_it(docs, pages, tmp_path):
     (tmp_path / "books").mkdir()
-    (tmp_path / "books/cpu.md").write_text("# CPU\n\n[logs](reading.md#logs) [out](https://h.io/a.md)\n")
-    (tmp_path / "books/reading.md").write_text("# Reading\n")
+    for name in ("cpu", "reading", "install"): (tmp_path / f"books/{name}.md").write_text(f"# {name}\n")
     shelf = docs.with_runbooks(pages, tmp_path / "books")
-    assert [p.name for p in shelf[:2]] == ["runbooks/cpu", "runbooks/reading"] and shelf[2:] == pages
-    assert shelf[0].notebook.cells[0].source == "# CPU\n\n[logs](reading.ipynb#logs) [out](https://h.io/a.md)\n"
-    assert docs.contents(shelf).startswith("```{toctree}\n:hidden:\n:caption: Runbooks\n\nrunbooks/cpu\nrunbooks/reading\n")
+    assert [p.name for p in shelf[:3]] == ["runbooks/install", "runbooks/reading", "runbooks/cpu"] and shelf[3:] == pages
+    assert docs.contents(shelf).startswith("```{toctree}\n:hidden:\n:caption: Guide\n\nrunbooks/install\nrunbooks/reading\n")
+
+
+@pytest.mark.parametrize(
+    "origin, link, seen",
+    [
+        ("docs/runbooks/cpu.md", "[a](reading.md#logs)", "[a](reading.ipynb#logs)"),
+        ("docs/runbooks/cpu.md", "[`b`](../../nbs/10_data/00_b.ipynb)", "[`b`](../data/b.ipynb)"),
+        ("nbs/index.ipynb", "[c](10_data/00_b.ipynb) [d](../docs/runbooks/cpu.md)", "[c](data/b.ipynb) [d](runbooks/cpu.ipynb)"),
+        ("nbs/index.ipynb", "[e](../LICENSE)", "[e](https://h.io/w/blob/main/LICENSE)"),
+        ("nbs/index.ipynb", "[f](https://h.io/a.md) [g](#here)", "[f](https://h.io/a.md) [g](#here)"),
+        ("nbs/index.ipynb", "`f[0](x)` and\n```py\nf[0](x)\n```\n", "`f[0](x)` and\n```py\nf[0](x)\n```\n"),
+    ],
+)
+def test_links_between_files_become_links_between_pages(docs, pages, origin, link, seen):
+    names = {"docs/runbooks/cpu.md": "runbooks/cpu", "docs/runbooks/reading.md": "runbooks/reading"}
+    targets = docs.targets_of(pages) | {path: f"{name}.ipynb" for path, name in names.items()}
+    page = docs.Page(names.get(origin, "index"), "", pages[0].notebook, origin)
+    assert docs.page_links(link, page, targets, "https://h.io/w") == seen
+
+
+def test_a_link_to_nothing_is_named(docs, pages):
+    with pytest.raises(SystemExit, match="nbs/index.ipynb links to gone.ipynb, and there is no nbs/gone.ipynb"):
+        docs.page_links("[a](gone.ipynb)", pages[0], {}, "")
+
+
+def prose(path: Path) -> str:
+    """The Markdown of a page or a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md": return text
+    return "\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+
+
+def anchors(text: str) -> set[str]:
+    """Headings as GitHub and MyST spell them in an address."""
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def unresolved(docs, paths: list[Path]) -> list[str]:
+    """Links of these files to a file or heading of the repository that is not there."""
+    lost = []
+    for path in paths:
+        origin = str(path.relative_to(ROOT))
+        for found in docs.LINK.finditer(docs.CODE.sub("", prose(path))):
+            to = ROOT / docs.repository_path(origin, found["to"])
+            heading = (found["anchor"] or "").lstrip("#")
+            if not to.exists() or (heading and heading not in anchors(prose(to))): lost.append(f"{origin}: {found[0][2:]}")
+    return lost
+
+
+WRITTEN = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md"),
+           *(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)]  # fmt: skip
+
+
+def test_no_link_of_the_repository_leads_nowhere(docs):
+    assert unresolved(docs, WRITTEN) == []
+
+
+def test_a_lost_link_would_be_seen(docs):
+    """Guards the guard."""
+    path = ROOT / "docs/runbooks/unwritten.md"
+    path.write_text("[a](cpu.md) [b](gone.md) [c](cpu.md#nowhere) `f[0](x)`\n")
+    try: assert unresolved(docs, [path]) == ["docs/runbooks/unwritten.md: gone.md", "docs/runbooks/unwritten.md: cpu.md#nowhere"]
+    finally: path.unlink()
+
+
+@pytest.mark.parametrize("word", ["Intervals", "Checks", "gate", "Prophet", "LIBERO"])
+def test_what_people_look_for_is_two_links_from_the_front_page(docs, word):
+    front = ROOT / "nbs/index.ipynb"
+
+    def links(path: Path) -> set[Path]:
+        origin, text = str(path.relative_to(ROOT)), docs.CODE.sub("", prose(path))
+        found = {ROOT / docs.repository_path(origin, link["to"]) for link in docs.LINK.finditer(text)}
+        return {to for to in found if to.suffix in (".md", ".ipynb")}
+
+    near = links(front).union(*map(links, links(front)))
+    titles = [title for path in near for title in re.findall(r"^# .*|^> .*", prose(path), re.M)]
+    assert any(word.lower() in title.lower() for title in titles), titles
+
+
+def test_dead_links_of_a_site_are_found(docs, tmp_path):
+    (tmp_path / "a").mkdir()
+    links = "".join(f'<a href="{to}">1</a>' for to in ("a/b.html#c", "a/b.html#d", "no.html"))
+    (tmp_path / "index.html").write_text(f'<h1 id="top"></h1>{links}')
+    links = "".join(f'<a href="{to}">1</a>' for to in ("../index.html#top", "https://h.io/x"))
+    (tmp_path / "a/b.html").write_text(f'<p id="c"></p>{links}<img src="../p.png">')
+    assert docs.dead_links(tmp_path) == ["a/b.html: ../p.png", "index.html: a/b.html#d", "index.html: no.html"]
 
 
 def test_what_is_written_is_a_plain_notebook(docs, pages, tmp_path):

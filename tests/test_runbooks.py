@@ -30,7 +30,7 @@ from wmvla.files import read_json
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/runbooks").glob("*.md"))
 SCRIPTS = [page for page in PAGES if "```sh" in page.read_text(encoding="utf-8")]
-PROGRAMS = ("wmvla", "lerobot-train", "lerobot-wm-train", "lerobot-wm-eval", "accelerate", "hf", "uv", "make", "git", "python",
+PROGRAMS = ("wmvla", "lerobot-train", "lerobot-eval", "lerobot-wm-train", "lerobot-wm-eval", "accelerate", "hf", "uv", "make", "git", "python",
             "sbatch", "srun", "squeue", "nvidia-smi", "rocm-smi")  # fmt: skip
 STAND_IN = f"""#!{sys.executable} -S
 import sys
@@ -156,6 +156,17 @@ def check_wm_eval(flags: list[str]) -> None:
     parser.parse_args(flags)
 
 
+def check_eval(flags: list[str]) -> None:
+    """`lerobot-eval`'s own flags are written --name=value, below a field of its configuration."""
+    import dataclasses
+
+    from lerobot.configs.eval import EvalPipelineConfig
+
+    known = {field.name for field in dataclasses.fields(EvalPipelineConfig)}
+    found = [re.fullmatch(r"--([\w]+)(\.[\w.]+)?=.+", flag) for flag in flags]
+    assert all(found) and {match[1] for match in found} <= known, flags
+
+
 def check_hf(words: list[str]) -> None:
     """The hub's client knows the flags; nothing is fetched."""
     from huggingface_hub.cli.download import download
@@ -181,6 +192,7 @@ def check(call: list[str], train_parser) -> None:
     elif program == "lerobot-train": check_train(words, train_parser)
     elif program == "lerobot-wm-train": check_train([word for word in words if not word.startswith("--wm.checks=")], train_parser)
     elif program == "lerobot-wm-eval": check_wm_eval(words)
+    elif program == "lerobot-eval": check_eval(words)
     elif program == "accelerate": check_accelerate(words, train_parser)
     elif program == "hf": check_hf(words)
     elif program == "srun": check_srun(words, train_parser)
@@ -236,6 +248,7 @@ def test_every_command_parses(page, train_parser, tmp_path, monkeypatch):
         ("accelerate launch --multi_gpu --num_processes=2 .venv/bin/lerobot-train --dataset.repo_id=x --stepz=2", "stepz"),
         ("hf download lerobot/smolvla_base --repo_type model", "repo_type"),
         ("make sutup", "sutup"),
+        ("lerobot-eval --policie.path=F", "policie"),
     ],
 )
 def test_a_wrong_flag_is_refused(call, said, train_parser, capsys):

@@ -3,19 +3,24 @@
 Everything works offline. nbdev's own commands would call Quarto, hence the adapter between the two.
 `--execute` runs a copy of every notebook first, so that the pages show its outputs whether or not they are stored.
 The committed tables of `docs/benchmarks/` become pages behind the notebooks that made them, `docs/runbooks/` pages before all.
+A link inside the site that leads nowhere is an error.
 """
 
 import argparse
 import itertools
 import json
 import os
+import posixpath
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from configparser import ConfigParser
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import yaml
@@ -28,7 +33,9 @@ PROCESSED = ROOT / "_proc"  # nbdev's cache of processed notebooks
 SOURCE = PROCESSED / ".sphinx"  # what Sphinx reads
 SITE = ROOT / "_docs"
 TABLES = ROOT / "docs/benchmarks"  # what benchmarks measured, committed
-RUNBOOKS = ROOT / "docs/runbooks"  # how to run the whole comparison, a page a machine
+RUNBOOKS = ROOT / "docs/runbooks"  # the guide, and how to run the whole comparison, a page a machine
+PICTURES = ROOT / "docs/pictures"
+GUIDE = ("install", "demo", "commands", "libero", "smolvla", "seeds", "reading", "files", "house")  # pages before the machines'
 PLOTLY = "application/vnd.plotly.v1+json"
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
 
@@ -40,9 +47,14 @@ class Page:
     name: str  # address without .html: "data/episodes", "experiments/report"
     group: str  # caption in the sidebar
     notebook: NotebookNode
+    origin: str  # the file that it was made from, below the root of the repository
 
 
-CAPTIONS = {"cli": "Command line", "smolvla": "SmolVLA", "stats": "Statistics", "sim": "Simulators"}
+CAPTIONS = {
+    "toy": "Worlds of known truth", "sim": "Simulators", "demos": "Demonstrations", "encoders": "Encoders", "latents": "Latents",
+    "world": "Tokens and the Prophet", "policy": "Policies and the gate", "train": "Training", "rollout": "Closed loop",
+    "stats": "Statistics: intervals and tests", "ablate": "Interventions", "checks": "Checks", "view": "Figures and reports",
+    "plugin": "LeRobot plugin", "smolvla": "SmolVLA", "cli": "Command line"}  # fmt: skip
 
 
 def without_numbers(path: str) -> str:
@@ -66,6 +78,36 @@ def plain_links(text: str, pages: set[str], page: str) -> str:
 
     address = r"(?:https?://[^)#]*?)?/(?P<page>(?:\d+[a-z]?_\w+/)?[\w.]+)\.html#(?P<anchor>[\w.]+)"
     return re.sub(rf"\[(?P<text>`[^\]]+`)\]\({address}\)", link, text)
+
+
+LINK = re.compile(r"(?P<head>\]\()(?P<to>(?![a-z]+:|[#/])[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.M | re.S)  # may hold what looks like a link and is none
+
+
+def repository_path(origin: str, to: str) -> str:
+    """The file that a link `to` in the file `origin` means, below the root."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(origin), to))
+
+
+def page_links(text: str, page: Page, targets: dict[str, str], url: str) -> str:
+    """Links between files of the repository as links between pages of the site; what is no page is shown in the repository."""
+
+    def link(found: re.Match) -> str:
+        path, anchor = repository_path(page.origin, found["to"]), found["anchor"] or ""
+        if path in targets: to = posixpath.relpath(targets[path], posixpath.dirname(page.name) or ".")
+        elif (ROOT / path).exists(): to = f"{url}/blob/main/{path}"
+        else: sys.exit(f"{page.origin} links to {found['to']}, and there is no {path}.")
+        return f"{found['head']}{to}{anchor}"
+
+    kept = CODE.findall(text)
+    parts = [LINK.sub(link, part) for part in CODE.split(text)]
+    return "".join(part for pair in itertools.zip_longest(parts, kept, fillvalue="") for part in pair)
+
+
+def targets_of(pages: list[Page]) -> dict[str, str]:
+    """File of the repository -> file of the site's source, for pages and pictures."""
+    pictures = {str(p.relative_to(ROOT)): f"pictures/{p.name}" for p in PICTURES.glob("*.png")}
+    return pictures | {page.origin: f"{page.name}.ipynb" for page in pages}
 
 
 def documented(cell: NotebookNode) -> NotebookNode | None:
@@ -133,17 +175,19 @@ def read_processed(path: Path) -> NotebookNode:
 
 
 def read_pages(processed: Path) -> list[Page]:
-    """All pages: what stands in no folder, the rooms in the order of their numbers, other folders after them."""
+    """All pages: what stands in no folder, tutorials and experiments, the rooms by their numbers, other folders after them."""
     paths = [p.relative_to(processed) for p in processed.rglob("*.ipynb")]
     pages = []
-    place = lambda path: (len(path.parts), not path.parts[0][0].isdigit(), path)
+    first = ("tutorials", "experiments")
+    rank = lambda folder: first.index(folder) if folder in first else 2 + (not folder[0].isdigit())
+    place = lambda path: (len(path.parts), rank(path.parts[0]), path)
     for path in sorted((p for p in paths if p.parts[0][0] != "."), key=place):
         notebook = read_processed(processed / path)
         heads = [head for cell in notebook.cells if (head := front_matter(cell))]
         if not heads:
             sys.exit(f"nbs/{path} has no page title: its first cell must hold '# name' and '> subtitle'.")
         name = without_numbers(str(path.with_name(heads[0]["output-file"]).with_suffix("")))
-        pages.append(Page(name, group_of(name), notebook))
+        pages.append(Page(name, group_of(name), notebook, f"nbs/{path}"))
     return pages
 
 
@@ -162,17 +206,18 @@ def with_tables(pages: list[Page], tables: Path) -> list[Page]:
         owner = owner_of(path.stem, pages)
         folder, group = (owner.name.split("/")[0], owner.group) if owner else ("benchmarks", "Benchmarks")
         place = tabled.index(owner) + 1 if owner else len(tabled)
-        tabled.insert(place, Page(f"{folder}/{path.stem}-results", group, notebook))
+        tabled.insert(place, Page(f"{folder}/{path.stem}-results", group, notebook, f"docs/benchmarks/{path.name}"))
     return tabled
 
 
 def with_runbooks(pages: list[Page], runbooks: Path) -> list[Page]:
-    """`pages` with the runbooks before them; a link from one to another (`nvidia.md`) becomes one between pages of the site."""
+    """`pages` with the guide and the runbooks before them."""
     made = []
-    for path in sorted(runbooks.glob("*.md")):
-        text = re.sub(r"\]\((\w+)\.md(#[\w-]+)?\)", r"](\1.ipynb\2)", path.read_text(encoding="utf-8"))
-        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(text)])
-        made.append(Page(f"runbooks/{path.stem}", "Runbooks", notebook))
+    place = lambda path: (GUIDE.index(path.stem) if path.stem in GUIDE else len(GUIDE), path.stem)
+    for path in sorted(runbooks.glob("*.md"), key=place):
+        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
+        group = "Guide" if path.stem in GUIDE else "Runbooks: one machine, from data to verdict"
+        made.append(Page(f"runbooks/{path.stem}", group, notebook, f"docs/runbooks/{path.name}"))
     return made + pages
 
 
@@ -194,9 +239,13 @@ def write_source(pages: list[Page], source: Path) -> None:
     shutil.rmtree(source, ignore_errors=True)
     (source / "_static").mkdir(parents=True)
     (source / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    names = {p.name for p in pages}
+    if PICTURES.is_dir(): shutil.copytree(PICTURES, source / "pictures")
+    names, targets, settings = {p.name for p in pages}, targets_of(pages), ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
     for page in pages:
         notebook = nbformat.v4.new_notebook(cells=list(plain_cells(page.notebook.cells, names, page.name)), metadata=KERNEL)
+        for cell in (c for c in notebook.cells if c.cell_type == "markdown"):
+            cell.source = page_links(cell.source, page, targets, settings["DEFAULT"]["git_url"])
         if page.name == "index":
             notebook.cells.append(new_markdown_cell(contents(pages)))
         target = source / f"{page.name}.ipynb"
@@ -226,6 +275,36 @@ def executed_copy(notebooks: Path, target: Path) -> Path:
     return target
 
 
+class Addresses(HTMLParser):
+    """What a page of the site links to, and the anchors that it has."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.links += [given[name] for name in ("href", "src") if given.get(name)]
+
+
+def dead_links(site: Path) -> list[str]:
+    """`page: link` for every link between files of the site that leads nowhere, also to an anchor that is missing."""
+    read = {path: Addresses(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    dead = []
+    for path, page in read.items():
+        for link in dict.fromkeys(page.links):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc: continue
+            to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchor = unquote(parts.fragment)
+            if not to.exists() or (anchor and to in read and anchor not in read[to].anchors):
+                dead.append(f"{path.relative_to(site)}: {link}")
+    return dead
+
+
 def build(run_notebooks: bool) -> int:
     """Make the site; the exit code of Sphinx."""
     from nbdev.serve import proc_nbs
@@ -236,9 +315,10 @@ def build(run_notebooks: bool) -> int:
     write_source(with_runbooks(with_tables(read_pages(PROCESSED), TABLES), RUNBOOKS), SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
     code = sphinx(["-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(PROCESSED / ".doctrees"), str(SOURCE), str(SITE)])
-    if not code:
-        print(f"open {SITE / 'index.html'}")
-    return code
+    if code: return code
+    for link in (dead := dead_links(SITE)): print(f"leads nowhere: {link}", file=sys.stderr)
+    print(f"open {SITE / 'index.html'}")
+    return int(bool(dead))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """README.md from nbs/index.ipynb (nbdev_readme would want Quarto). `--check` compares and writes nothing."""
 
+import posixpath
+import re
 import sys
 from pathlib import Path
 
@@ -8,10 +10,16 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parent.parent
 
 
+def from_the_root(text: str) -> str:
+    """Links of a page in `nbs/` as links of a page in the root: `55_stats/00_paired.ipynb` -> `nbs/55_stats/00_paired.ipynb`."""
+    moved = lambda found: f"]({posixpath.normpath(posixpath.join('nbs', found[1]))}"
+    return re.sub(r"\]\((?![a-z]+:|#|/)([^)#\s]+)", moved, text)
+
+
 def readme() -> str:
     """The front page as Markdown, without the `#|` lines of its code cells."""
     body, _ = MarkdownExporter().from_filename(str(ROOT / "nbs/index.ipynb"))
-    return "\n".join(line for line in body.splitlines() if not line.startswith("#|")).strip() + "\n"
+    return from_the_root("\n".join(line for line in body.splitlines() if not line.startswith("#|")).strip()) + "\n"
 
 
 if __name__ == "__main__":
