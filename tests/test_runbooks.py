@@ -30,8 +30,8 @@ from wmvla.files import read_json
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/runbooks").glob("*.md"))
 SCRIPTS = [page for page in PAGES if "```sh" in page.read_text(encoding="utf-8")]
-PROGRAMS = ("wmvla", "lerobot-train", "lerobot-eval", "lerobot-wm-train", "lerobot-wm-eval", "accelerate", "hf", "uv", "make", "git",
-            "python", "sbatch", "srun", "squeue", "nvidia-smi", "rocm-smi")  # fmt: skip
+PROGRAMS = ("wmvla", "lerobot-train", "lerobot-eval", "lerobot-wm-train", "lerobot-wm-eval", "accelerate", "hf", "uv", "make",
+            "git", "python", "sbatch", "srun", "squeue", "nvidia-smi", "rocm-smi")  # fmt: skip
 STAND_IN = f"""#!{sys.executable} -S
 import sys
 from multiprocessing.connection import Client
