@@ -69,9 +69,9 @@ def ratio_row(
     arm: str,
     train_seed: int,
     source: str,
-    corrupted: Float[np.ndarray, " n"],  # error of every sample with the corrupted memory
-    reference: Float[np.ndarray, " n"],  # error of the same samples with the trained memory
-    episode: Int[np.ndarray, " n"],  # their episodes
+    corrupted: Float[np.ndarray, " sample"],  # error of every sample with the corrupted memory
+    reference: Float[np.ndarray, " sample"],  # error of the same samples with the trained memory
+    episode: Int[np.ndarray, " sample"],  # their episodes
 ) -> RatioRow:
     "The row of one intervention; samples are paired by position."
     interval = clustered_bootstrap_ratio(corrupted, reference, episode)

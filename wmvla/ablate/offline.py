@@ -35,7 +35,7 @@ from ..train.evidence import baseline_actions
 class OfflinePlan:
     "The samples of a paired comparison."
 
-    frames: Int64[np.ndarray, " n"]  # absolute frame ids, round-robin over episodes
+    frames: Int64[np.ndarray, " sample"]  # absolute frame ids, round-robin over episodes
     seed: int  # names the noise of corruptions
 
 # %% ../../nbs/60_ablate/00_offline.ipynb #792abf61
@@ -58,12 +58,12 @@ def sample_plan(
 class OfflineErrors:
     "Absolute action errors in environment units, a row a sample."
 
-    episode: Int64[np.ndarray, " n"]
-    error: Float32[np.ndarray, "n h a"]
-    mask: Bool[np.ndarray, "n h"]  # False beyond the end of the episode
+    episode: Int64[np.ndarray, " sample"]
+    error: Float32[np.ndarray, "sample h a"]
+    mask: Bool[np.ndarray, "sample h"]  # False beyond the end of the episode
 
     @property
-    def per_sample(self) -> Float[np.ndarray, " n"]:
+    def per_sample(self) -> Float[np.ndarray, " sample"]:
         "Mean error of every sample over its existing steps and all dimensions."
         steps = self.error.mean(-1, dtype=np.float64) * self.mask
         return steps.sum(1) / self.mask.sum(1)

@@ -78,7 +78,7 @@ def match_events(
     return errors, len(recorded) - len(met), len(made) - len(met)
 
 # %% ../../nbs/60_ablate/01_timing.ipynb #371f53e8
-def starts_of(data: TrainData, episode: int, execute: int) -> Int[np.ndarray, " n"]:
+def starts_of(data: TrainData, episode: int, execute: int) -> Int[np.ndarray, " sample"]:
     "The frames of an episode at which a chunk is asked for."
     if not 1 <= execute <= data.spec.horizon:
         raise UserError(f"execute is {execute}, but the policy predicts {data.spec.horizon} actions; choose fewer.")

@@ -114,7 +114,7 @@ def run_checks(
 def check_latents(
     cached: Float[Tensor, "b d"],  # from the latent store
     online: Float[Tensor, "b d"],  # encoded now, from the decoded frames
-    beside: Float[Tensor, "b m d"] | None = None,  # from the store: the frames before and after
+    beside: Float[Tensor, "b neighbour d"] | None = None,  # from the store: the frames before and after
     minimum: float = 0.99,  # smallest acceptable cosine
 ) -> CheckResult:
     "Latents of the cache equal latents encoded online, in direction and in length, and no neighbour's are nearer."
@@ -184,7 +184,7 @@ def check_repeats(play: Callable[[Sequence[int]], list[np.ndarray]], episode: in
 # %% ../../nbs/65_checks/00_base.ipynb #8acefb16
 def check_normalisation(
     normaliser,  # has normalise and unnormalise
-    values: Float[Tensor, "n d"],  # the train part it was fitted on
+    values: Float[Tensor, "t d"],  # the train part it was fitted on
     name: str = "normalisation",  # which normaliser
     floor: float = 1e-3,  # of the usual deviation; what is below twice that counts as constant
 ) -> CheckResult:

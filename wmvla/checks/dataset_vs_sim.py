@@ -77,7 +77,7 @@ def check_cameras(
     return result_of("cameras", bool(environment) and not lost and not blind, saw, fix)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #dde0eac9
-def orientations(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+def orientations(image: UInt8[np.ndarray, "height width 3"]) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
     "The eight symmetries of a square picture by name, `identity` first."
     names = ["identity", "turned 90", "turned 180", "turned 270"]
     turned = {name: np.rot90(image, k) for k, name in enumerate(names)}
@@ -85,8 +85,8 @@ def orientations(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, UInt8[np.ndarra
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #9fe36064
 def check_orientation(
-    recorded: UInt8[np.ndarray, "h w 3"],  # first frame of a dataset episode
-    fresh: UInt8[np.ndarray, "h w 3"],  # rollout's picture after a reset to the same state
+    recorded: UInt8[np.ndarray, "height width 3"],  # first frame of a dataset episode
+    fresh: UInt8[np.ndarray, "height width 3"],  # rollout's picture after a reset to the same state
     known: bool = True,  # is it surely the same state?
 ) -> CheckResult:
     "The rollout's picture fits the dataset's best when it is neither turned nor mirrored."
@@ -195,7 +195,7 @@ def opening_of(state: Float[np.ndarray, "*b s"]) -> Float[np.ndarray, "*b"]:
     return state[..., -2] - state[..., -1] if state.shape[-1] == 8 else state[..., -1]
 
 
-def following(episode: Int[np.ndarray, " t"], steps: int) -> Int[np.ndarray, " m"]:
+def following(episode: Int[np.ndarray, " t"], steps: int) -> Int[np.ndarray, " kept"]:
     "Frames whose successor `steps` later belongs to the same episode."
     return np.flatnonzero(episode[:-steps] == episode[steps:]) if len(episode) > steps else np.zeros(0, int)
 
@@ -260,8 +260,8 @@ def check_control(
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #245f62e0
 def check_starts(
-    first: Sequence[Float[np.ndarray, " p"]],  # everything the simulator knows after resets to different initial states
-    again: Sequence[Float[np.ndarray, " p"]],  # the same resets later; may be fewer
+    first: Sequence[Float[np.ndarray, " physics"]],  # everything the simulator knows after resets to different initial states
+    again: Sequence[Float[np.ndarray, " physics"]],  # the same resets later; may be fewer
     recorded: Float[np.ndarray, " s"] | None = None,  # first state of the dataset's episode
     fresh: Float[np.ndarray, " s"] | None = None,  # state after the reset to its initial state
     tolerance: float = 1e-3,

@@ -125,8 +125,8 @@ class SavedNormaliser:
     forward: tuple[Tensor, Tensor]  # shift and scale of the step that normalises
     backward: tuple[Tensor, Tensor]  # of the step that undoes it
 
-    def normalise(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]: return (x - self.forward[0]) / self.forward[1]
-    def unnormalise(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]: return z * self.backward[1] + self.backward[0]
+    def normalise(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]: return (x - self.forward[0]) / self.forward[1]
+    def unnormalise(self, z: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]: return z * self.backward[1] + self.backward[0]
 
 
 LIMITS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
@@ -159,7 +159,7 @@ def saved_normaliser(folder: str | Path, kind: str, key: str) -> SavedNormaliser
 LOAD = "Load the processors that were saved in the training."
 
 
-def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "n d"]) -> CheckResult:
+def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "t d"]) -> CheckResult:
     "For statistics that are limits: values fill -1 to 1 without leaving it far, and come back."
     z = normaliser.normalise(values)
     back = (normaliser.unnormalise(z) - values).abs().max().item() / (values.abs().max().item() or 1.0)
@@ -171,8 +171,8 @@ def check_limits(normaliser: SavedNormaliser, values: Float[Tensor, "n d"]) -> C
 
 def check_policy_statistics(
     folder: str | Path,  # a LeRobot policy
-    state: Float[np.ndarray, "n s"],  # of the dataset it was trained on
-    action: Float[np.ndarray, "n a"],
+    state: Float[np.ndarray, "t s"],  # of the dataset it was trained on
+    action: Float[np.ndarray, "t a"],
     baseline: str | Path | None = None,  # the policy that it will be compared with; it knows whether IDENTITY is meant
 ) -> CheckResult:
     "The saved processors cover the dataset's states and actions, and bring actions back; who fails first speaks."
@@ -187,7 +187,7 @@ def check_policy_statistics(
     return first_failing(results)
 
 # %% ../../nbs/65_checks/02_processors.ipynb #f2d445e9
-def judge_statistics(found: SavedNormaliser, key: str, values: Float[Tensor, "n d"], meant: bool) -> CheckResult:
+def judge_statistics(found: SavedNormaliser, key: str, values: Float[Tensor, "t d"], meant: bool) -> CheckResult:
     "One column; IDENTITY passes where the values need nothing or the baseline does the same (`meant`), else nobody can tell."
     if found.mode == "MISSING": return result_of("normalisation", False, f"no statistics for {key}", LOAD)
     result = (check_limits if found.mode in LIMITS else check_normalisation)(found, values)

@@ -149,13 +149,13 @@ class Sighting:
     "What a visit showed, beside what the dataset recorded of one episode of the task."
 
     start: Start  # how the episode's initial state was found
-    recorded: dict[str, UInt8[np.ndarray, "h w 3"]]  # camera of the environment -> first picture of the episode
-    fresh: dict[str, UInt8[np.ndarray, "h w 3"]]  # the environment's, in the size of the dataset's
+    recorded: dict[str, UInt8[np.ndarray, "height width 3"]]  # camera of the environment -> first picture of the episode
+    fresh: dict[str, UInt8[np.ndarray, "height width 3"]]  # the environment's, in the size of the dataset's
     same_size: bool  # were they drawn in that size?
     recorded_state: Float[np.ndarray, " s"]  # what the dataset has of the episode's start: MetaWorld's 39 numbers, else the state
     states: tuple[Float[np.ndarray, " s"], ...]  # the same after the reset to the episode's start, to another one, and back
-    hidden: tuple[Float[np.ndarray, " p"], ...]  # everything the simulator knew at these three moments
-    numbered: tuple[Float[np.ndarray, " p"], ...]  # the same after resets to two numbered initial states, and to the first again
+    hidden: tuple[Float[np.ndarray, " physics"], ...]  # everything the simulator knew at these three moments
+    numbered: tuple[Float[np.ndarray, " physics"], ...]  # after resets to two numbered initial states, and to the first again
     drift: float  # metres that the hand moved under actions of zero
     openings: tuple[float, float]  # of the fingers after the dataset's largest and smallest gripper command
 
@@ -177,7 +177,9 @@ def drift_of(environment: Environment, steps: int = 8) -> float:
     return float(np.linalg.norm(environment.state[:3] - before))
 
 
-def resized_to(picture: UInt8[np.ndarray, "h w 3"], like: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
+def resized_to(
+    picture: UInt8[np.ndarray, "height width 3"], like: UInt8[np.ndarray, "rows columns 3"]
+) -> UInt8[np.ndarray, "rows columns 3"]:
     "The picture in the size of another one."
     if picture.shape == like.shape: return picture
     return np.asarray(Image.fromarray(picture).resize(like.shape[1::-1], Image.Resampling.BOX))
@@ -192,14 +194,14 @@ def placed_at(start: Start, config: EnvConfig) -> tuple[Environment, Callable]:
     return environment, lambda: environment.reset_to(start.vector, start.discarded)
 
 
-def first_pictures(table: EpisodeTable, episode: int, cameras: Sequence[str]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+def first_pictures(table: EpisodeTable, episode: int, cameras: Sequence[str]) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
     "First picture of an episode through each camera that the dataset has; a single camera stands for one of another name."
     views = {name: camera_view(table, name) for name in cameras if name in table.cameras}
     if not views: views = {cameras[0]: table}
     return {name: decode_frames(view, [int(table.start[episode])])[0] for name, view in views.items()}
 
 
-def after_reset(environment: Environment, number: int) -> Float[np.ndarray, " p"]:
+def after_reset(environment: Environment, number: int) -> Float[np.ndarray, " physics"]:
     "What the simulator knows after a reset to a numbered initial state."
     environment.reset(number)
     return np.array(environment.privileged)

@@ -45,11 +45,11 @@ def contradiction(dataset: str, one: str, other: str) -> UserError:
 
 # %% ../../nbs/10_data/03_agreement.ipynb #fc30521e
 def clock_of(
-    time: Float64[np.ndarray, "t"],  # of each row, seconds
+    time: Float64[np.ndarray, " t"],  # of each row, seconds
     layout: Layout,
     fps: float | int,
     dataset: str,
-) -> Float64[np.ndarray, "t"] | None:
+) -> Float64[np.ndarray, " t"] | None:
     "The rows' own times, or None where they are i/fps; `UserError` where they do not rise, or follow another rate."
     start = layout.start
     frame = np.arange(len(time)) - start.repeat(layout.length)
@@ -83,8 +83,8 @@ class VideoSpan:
 def numbered(
     root: Path,
     shape: str,  # pattern of the path
-    chunks: Int64[np.ndarray, "e"],
-    files: Int64[np.ndarray, "e"],
+    chunks: Int64[np.ndarray, " episode"],
+    files: Int64[np.ndarray, " episode"],
     **names: str,
 ) -> tuple[Path, ...]:
     "The file of each episode from its chunk and file number; episodes of one file share one `Path`. `UserError` for one outside."
@@ -119,7 +119,7 @@ def video_spans(
     info: dict,
     camera: str,
     layout: Layout,
-    clock: Float64[np.ndarray, "t"] | None,  # of the rows, as `clock_of` returns it
+    clock: Float64[np.ndarray, " t"] | None,  # of the rows, as `clock_of` returns it
     dataset: str,
 ) -> tuple[VideoSpan, ...]:
     "Each episode's place in a camera's video files, checked; empty for a dataset that stores pictures instead."

@@ -53,7 +53,7 @@ def opened_table(path: Path, columns: list[str]) -> Iterator[pq.ParquetFile]:
 def numbers(
     column: pa.Array | pa.ChunkedArray,
     kind: type,  # int or float
-) -> tuple[Shaped[np.ndarray, "t"], int]:
+) -> tuple[Shaped[np.ndarray, " t"], int]:
     "The rows as int64 or float64, and the first row that is none (missing, not finite, or no whole number), -1 where all are."
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)): return np.zeros(len(column), kind), 0
     raw = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
@@ -67,7 +67,7 @@ def read_sorted(
     folder: Path,
     columns: dict[str, type],  # int for whole numbers, float for times
     order: str = "episode_index",  # a column of whole numbers that gives the order of the rows, each once
-) -> dict[str, Shaped[np.ndarray, "e"]]:
+) -> dict[str, Shaped[np.ndarray, " episode"]]:
     "Columns of a small table, `order` first, each as one array; `UserError` that names the row where a number is none."
     parts = []
     for path in parquet_files(folder):
@@ -91,12 +91,12 @@ def read_sorted(
 @dataclass(frozen=True, eq=False)
 class Layout:
     "What the table of episodes says of the rows."
-    number: Int64[np.ndarray, "e"]  # the episodes' own, rising
-    length: Int64[np.ndarray, "e"]  # rows of each
-    first: Int64[np.ndarray, "e"]   # `index` of the first row of each
+    number: Int64[np.ndarray, " episode"]  # the episodes' own, rising
+    length: Int64[np.ndarray, " episode"]  # rows of each
+    first: Int64[np.ndarray, " episode"]   # `index` of the first row of each
 
     @property
-    def start(self) -> Int64[np.ndarray, "e"]:
+    def start(self) -> Int64[np.ndarray, " episode"]:
         "Where each begins when they stand one after the other, in the order of their numbers."
         return np.cumsum(self.length) - self.length
 
@@ -144,7 +144,7 @@ def read_texts(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
 def text_codes(
     column: pa.Array,  # of strings
     known: dict[str, int],  # text -> number; grows
-) -> Int64[np.ndarray, "t"]:
+) -> Int64[np.ndarray, " t"]:
     "The number of each row's text, -1 for a missing one."
     words = column.dictionary_encode()
     numbers = np.array([known.setdefault(word, len(known)) for word in read_texts(words.dictionary)] + [-1])
@@ -206,9 +206,9 @@ def blame(folder: Path, layout: Layout, dataset: str) -> UserError:
 class Frames:
     "The columns of all frames, one episode after the other in the order of their numbers."
     vectors: dict[str, Float32[np.ndarray, "t _"]]
-    text: Int64[np.ndarray, "t"]  # a key of `texts`, -1 where a row has none
+    text: Int64[np.ndarray, " t"]  # a key of `texts`, -1 where a row has none
     texts: dict[int, str]
-    time: Float64[np.ndarray, "t"]  # `timestamp`: seconds, as a rule since the start of the episode
+    time: Float64[np.ndarray, " t"]  # `timestamp`: seconds, as a rule since the start of the episode
 
 
 def at_row(what: str, row: int, order: dict[str, np.ndarray]) -> str:
@@ -267,7 +267,7 @@ def read_frames(
     return made
 
 
-def task_codes(column: pa.Array, path: Path, name: str) -> Int64[np.ndarray, "t"]:
+def task_codes(column: pa.Array, path: Path, name: str) -> Int64[np.ndarray, " t"]:
     "The numbers of a column of tasks; `UserError` where one is none."
     codes, bad = numbers(column, int)
     if len(column) and bad >= 0:
@@ -276,11 +276,11 @@ def task_codes(column: pa.Array, path: Path, name: str) -> Int64[np.ndarray, "t"
 
 # %% ../../nbs/10_data/02_columns.ipynb #66f75b4a
 def episode_instructions(
-    text: Int64[np.ndarray, "t"],  # the number of each frame's text
+    text: Int64[np.ndarray, " t"],  # the number of each frame's text
     texts: dict[int, str],  # number -> text; a number without one means that there is none
-    start: Int64[np.ndarray, "e"],
-    length: Int64[np.ndarray, "e"],
-    number: Int64[np.ndarray, "e"],  # of each episode, for the sentence
+    start: Int64[np.ndarray, " episode"],
+    length: Int64[np.ndarray, " episode"],
+    number: Int64[np.ndarray, " episode"],  # of each episode, for the sentence
     dataset: str,
 ) -> tuple[str, ...]:
     "One instruction an episode; `UserError` where it is empty or not constant."

@@ -72,7 +72,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 # %% ../../nbs/10_data/04_decode.ipynb #205bcb1a
 @lru_cache(maxsize=2)
-def _times(path: Path, size: int, changed: int) -> Float64[np.ndarray, "n"]:
+def _times(path: Path, size: int, changed: int) -> Float64[np.ndarray, " t"]:
     "The times of a video's pictures, read from its packets."
     import av
 
@@ -81,7 +81,7 @@ def _times(path: Path, size: int, changed: int) -> Float64[np.ndarray, "n"]:
         return np.sort([float(packet.pts*stream.time_base) for packet in container.demux(stream) if packet.pts is not None])
 
 
-def film_times(path: Path) -> Float64[np.ndarray, "n"]:
+def film_times(path: Path) -> Float64[np.ndarray, " t"]:
     "The times of a video's pictures, rising (seconds); the last two files are remembered."
     stat = path.stat()
     return _times(path, stat.st_size, stat.st_mtime_ns)
@@ -90,11 +90,11 @@ def film_times(path: Path) -> Float64[np.ndarray, "n"]:
 def counted_times(
     stream: Any,  # of a video file whose episodes together have as many rows as it holds pictures
     path: Path,
-    times: Float64[np.ndarray, "n"],  # at which pictures are expected
+    times: Float64[np.ndarray, " t"],  # at which pictures are expected
     before: int,  # pictures in the file before the first of them
     frame: float,  # seconds
     start: float,  # the time at which their episode starts
-) -> Float64[np.ndarray, "n"]:
+) -> Float64[np.ndarray, " t"]:
     "The times to seek; `OtherClock` where the counted pictures lie elsewhere."
     rate, base = float(stream.average_rate or 0), stream.time_base
     even = rate and stream.duration and abs(float(stream.duration*base)*rate - stream.frames) < .5
@@ -125,7 +125,7 @@ def video_pictures(
     total: int = 0,  # rows of all its episodes together; 0: not known
     until: float = float("inf"),  # seconds from which the pictures are another episode's
     start: float | None = None,  # seconds at which the episode starts; None: with the first of the times
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     "The pictures at these times, decoded in one pass; ends early where one is missing, `Unfit` for clocks that differ."
     from av.video.reformatter import VideoReformatter
 
@@ -170,7 +170,7 @@ def stored_bytes(cell: dict, root: Path) -> bytes:
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")  # Pillow's modes
 
 
-def stored_picture(cell: dict, root: Path) -> UInt8[np.ndarray, "h w 3"]:
+def stored_picture(cell: dict, root: Path) -> UInt8[np.ndarray, "height width 3"]:
     "A cell as RGB; `Unfit` for a picture of more than 8 bits."
     from PIL import Image
 
@@ -200,7 +200,7 @@ def stored_pictures(
     episode: int,  # its number
     first: int,  # frame
     count: int,
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     "The pictures of an episode's frames `first`, `first + 1`, ... in a parquet file; ends early where one is missing."
     wanted, last = first, first + count - 1
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**16) as file:

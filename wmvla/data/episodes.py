@@ -40,8 +40,8 @@ class EpisodeTable:
     content: str      # hash of all but the pictures: what a split or a store is of
     fps: float | int  # frames a second
     keys: DatasetKeys
-    start: Int64[np.ndarray, "e"]     # first frame of each episode
-    length: Int64[np.ndarray, "e"]    # its number of frames
+    start: Int64[np.ndarray, " episode"]     # first frame of each episode
+    length: Int64[np.ndarray, " episode"]    # its number of frames
     instruction: tuple[str, ...]      # its task text
     state: Float32[np.ndarray, "t s"]
     action: Float32[np.ndarray, "t a"]
@@ -51,7 +51,7 @@ class EpisodeTable:
     hub: HubSource | None = None       # where missing picture files come from
     pictures: tuple[Path, ...] = ()    # the picture files of all cameras
     numbers: tuple[int, ...] = ()      # the episodes' own, where they are not 0, 1, 2, ...
-    clock: Float64[np.ndarray, "t"] | None = None  # seconds of each frame in its episode, where they are not frame/fps
+    clock: Float64[np.ndarray, " t"] | None = None  # seconds of each frame in its episode, where they are not frame/fps
     size: tuple[int, int] | None = None  # height and width of the pictures, as the metadata say
 
     @cached_property
@@ -98,7 +98,7 @@ class EpisodeTable:
         return both.astype(np.int32 if self.n_frames < 2**31 else np.int64).repeat(self.length, axis=0)
 
     @property
-    def episode_of_frame(self) -> Int64[np.ndarray, "t"]:
+    def episode_of_frame(self) -> Int64[np.ndarray, " t"]:
         "The episode that each frame belongs to."
         return np.repeat(np.arange(self.n_episodes), self.length)
 
@@ -204,7 +204,7 @@ def picture_file(table: EpisodeTable, episode: int) -> Path:
     return path
 
 # %% ../../nbs/10_data/06_episodes.ipynb #6ac2153f
-def episode_source(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def episode_source(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     "The pictures of an episode from its frame `first` on, as its file holds them."
     path, row = picture_file(table, episode), int(table.start[episode]) + first
     if not table.video: return stored_pictures(path, table.camera, table.root, table.number(episode), first, count)
@@ -225,7 +225,7 @@ def no_picture(table: EpisodeTable, episode: int, frame: int) -> UserError:
     return UserError(f"{what}: {path} is damaged, or not the file of that episode; restore that file or record again.")
 
 # %% ../../nbs/10_data/06_episodes.ipynb #547be9bc
-def pictures(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def pictures(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     "`count` pictures of an episode from its frame `first` on, decoded once each; `UserError` where one cannot be had."
     from av import FFmpegError
 
@@ -250,7 +250,7 @@ def stream_episode(
     table: EpisodeTable,
     episode: int,  # its number in the table
     chunk: int = 64,  # pictures at a time, all that is held in memory
-) -> Iterator[UInt8[np.ndarray, "t h w 3"]]:
+) -> Iterator[UInt8[np.ndarray, "t height width 3"]]:
     "All pictures of an episode in order, RGB, 0..255, each decoded once; `UserError` for a damaged or missing file."
     if chunk < 1: raise UserError(f"chunk is {chunk}; at least 1 picture has to be held at a time.")
     picture_file(table, episode)  # refuses an episode that does not exist
@@ -261,7 +261,7 @@ def stream_episode(
 def decode_episode(
     table: EpisodeTable,
     episode: int,  # its number in the table
-) -> UInt8[np.ndarray, "t h w 3"]:
+) -> UInt8[np.ndarray, "t height width 3"]:
     "All pictures of one episode in order, RGB, 0..255, decoded in one pass."
     return np.concatenate(list(stream_episode(table, episode)))
 
@@ -269,7 +269,7 @@ def decode_episode(
 def decode_frames(
     table: EpisodeTable,
     frames: Sequence[int],  # frame ids of the dataset, any order, repeats allowed
-) -> UInt8[np.ndarray, "b h w 3"]:
+) -> UInt8[np.ndarray, "b height width 3"]:
     "The pictures of single frames, in the order given; each episode is streamed once, from its first to its last wanted frame."
     ids = np.asarray(frames, np.int64)
     if not len(ids) or ids.min() < 0 or ids.max() >= table.n_frames:

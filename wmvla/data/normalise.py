@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..core import UserError
 
 # %% ../../nbs/10_data/10_normalise.ipynb #adad0b6c
-def mean_and_std(chunks: Iterable[Float[Tensor, "_ d"]]) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+def mean_and_std(chunks: Iterable[Float[Tensor, "_ d"]]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     "Mean and (population) standard deviation of values that come in parts; `UserError` where there are none."
     count = total = square = shift = 0.0
     for chunk in chunks:
@@ -35,7 +35,7 @@ def mean_and_std(chunks: Iterable[Float[Tensor, "_ d"]]) -> tuple[Float[Tensor, 
 ROUNDING = 1e-6  # of a mean: less is what float32 makes of a constant
 
 
-def least_spread(mean: Float[Tensor, "d"], std: Float[Tensor, "d"], floor: float) -> Float[Tensor, "d"]:
+def least_spread(mean: Float[Tensor, " d"], std: Float[Tensor, " d"], floor: float) -> Float[Tensor, " d"]:
     "The spread that a dimension has at least: `floor` of the usual one, or of its own size where it varies and that is less."
     varies = std > ROUNDING*mean.abs()
     usual = std[varies].median() if varies.any() else torch.ones_like(std[0])
@@ -45,7 +45,7 @@ def least_spread(mean: Float[Tensor, "d"], std: Float[Tensor, "d"], floor: float
 class Normaliser(nn.Module):
     "x -> (x - mean) / std a dimension, and back. The statistics are buffers: saved, moved, never trained."
 
-    def __init__(self, mean: Float[Tensor, "d"], std: Float[Tensor, "d"]):
+    def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]):
         super().__init__()
         if mean.shape != std.shape or not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
             raise UserError("A normaliser needs a finite mean and a finite positive spread for each dimension; "
@@ -54,7 +54,7 @@ class Normaliser(nn.Module):
         self.register_buffer("std", std.detach().clone().float())
 
     @staticmethod
-    def fit(values: Float[Tensor, "n d"], floor: float = 1e-3) -> "Normaliser":
+    def fit(values: Float[Tensor, "row d"], floor: float = 1e-3) -> "Normaliser":
         "From values of train frames; a spread counts as at least `floor` of what is usual (see `least_spread`)."
         return Normaliser.fit_chunks([values], floor)
 

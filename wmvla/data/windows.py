@@ -39,8 +39,8 @@ class WindowSpec:
 class WindowIndex:
     "Absolute frame ids of a batch of windows; a mask is False where the id was clamped at an episode's edge."
     spec: WindowSpec
-    frames: Int[Tensor, "b n"]  # all that a window reaches, in order: its history, then what its future or its actions need
-    inside: Bool[Tensor, "b n"]  # False where clamped
+    frames: Int[Tensor, "b reach"]  # all that a window reaches, in order: its history, then what its future or its actions need
+    inside: Bool[Tensor, "b reach"]  # False where clamped
 
     @property
     def shown(self) -> Int[Tensor, "b shown"]:
@@ -67,11 +67,11 @@ class WindowIndex:
 
 # %% ../../nbs/10_data/09_windows.ipynb #7314e62b
 def clamped(
-    frames: Int[Tensor, "b"],
-    offsets: Int[Tensor, "n"],  # relative to the frame
-    first: Int[Tensor, "b"],  # first and last frame of each frame's episode
-    last: Int[Tensor, "b"],
-) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    frames: Int[Tensor, " b"],
+    offsets: Int[Tensor, " reach"],  # relative to the frame
+    first: Int[Tensor, " b"],  # first and last frame of each frame's episode
+    last: Int[Tensor, " b"],
+) -> tuple[Int[Tensor, "b reach"], Bool[Tensor, "b reach"]]:
     "Ids `frames + offsets` held inside the episode, and a mask that is True where nothing had to be held."
     ids = frames[:, None] + offsets
     held = ids.clamp(first[:, None], last[:, None])
@@ -80,7 +80,7 @@ def clamped(
 # %% ../../nbs/10_data/09_windows.ipynb #7b89d908
 def window_index(
     table: EpisodeTable,
-    frames: Int[Tensor, "b"],  # absolute frame ids, any order, repeats allowed
+    frames: Int[Tensor, " b"],  # absolute frame ids, any order, repeats allowed
     spec: WindowSpec = WindowSpec(),
 ) -> WindowIndex:
     "The windows of a batch of frames, on the device of `frames`. `UserError` for a frame id outside the dataset."
@@ -96,7 +96,7 @@ def window_index(
 def episode_frames(
     table: EpisodeTable,
     episodes: Sequence[int],  # in the order wanted
-) -> Int[Tensor, "t"]:
+) -> Int[Tensor, " t"]:
     "All frame ids of these episodes, one episode after the other."
     wrong = [e for e in episodes if not 0 <= e < table.n_episodes]
     if wrong: raise UserError(f"{table.dataset} has {table.n_episodes} episodes; there is no episode {wrong[0]} from 0 on.")

@@ -140,7 +140,7 @@ def solid(arm: Arm, ids: Sequence[int]) -> list[int]:
     return [g for g in range(m.ngeom) if m.geom_bodyid[g] in ids and (m.geom_contype[g] or m.geom_conaffinity[g])]
 
 
-def points(arm: Arm, ids: Sequence[int], side: int = 2) -> Float[np.ndarray, "k 3"]:
+def points(arm: Arm, ids: Sequence[int], side: int = 2) -> Float[np.ndarray, "point 3"]:
     "A grid on the boxes around the geoms of these bodies, `side` points along each edge (2: the corners)."
     grid, d = np.stack(np.meshgrid(*[np.linspace(-1, 1, side)]*3), -1).reshape(-1, 3), arm.data
     boxes = [(g, arm.model.geom_aabb[g]) for g in solid(arm, ids)]
@@ -151,7 +151,7 @@ def points(arm: Arm, ids: Sequence[int], side: int = 2) -> Float[np.ndarray, "k 
 @dataclass(frozen=True, eq=False)
 class Outline:
     "An object's points and the upright box around them."
-    points: Float[np.ndarray, "k 3"]
+    points: Float[np.ndarray, "point 3"]
 
     @property
     def low(self) -> Float[np.ndarray, "3"]: return self.points.min(0)
@@ -169,7 +169,7 @@ def outline(arm: Arm, name: str) -> Outline:
 HAND = np.array([[[-.105, -.04, -.11], [.105, .04, -.035]], [[-.06, -.07, -.27], [.06, .07, -.11]]])  # hand, wrist: low, high
 
 
-def penetration_depth(pose: Pose, cloud: Float[np.ndarray, "k 3"]) -> float:
+def penetration_depth(pose: Pose, cloud: Float[np.ndarray, "point 3"]) -> float:
     "How deep the deepest of these points would be inside the hand at this pose (metres); 0 where it is free."
     local = (cloud - pose.position)@pose.rotation
     return max([0.] + [float(np.minimum(local - low, high - local).min(1).max()) for low, high in HAND if len(local)])

@@ -50,12 +50,12 @@ class TeacherEpisode:
     task: str
     init_seed: int
     instruction: str
-    images: dict[str, UInt8[np.ndarray, "t h w 3"]]  # by dataset key, the main camera first
+    images: dict[str, UInt8[np.ndarray, "t height width 3"]]  # by dataset key, the main camera first
     state: Float32[np.ndarray, "t s"]
     action: Float32[np.ndarray, "t a"]  # as executed
-    environment_state: Float32[np.ndarray, "t p"]  # privileged
-    reward: Float32[np.ndarray, "t"]
-    success: Bool[np.ndarray, "t"]
+    environment_state: Float32[np.ndarray, "t physics"]  # privileged
+    reward: Float32[np.ndarray, " t"]
+    success: Bool[np.ndarray, " t"]
     reason: str = ""  # why the teacher gave up, if it did
     attempt: int = 0  # which of the teacher's ways this was
 
@@ -65,7 +65,7 @@ class TeacherEpisode:
         return bool(self.success[-1]) and not self.reason
 
     @property
-    def image(self) -> UInt8[np.ndarray, "t h w 3"]:
+    def image(self) -> UInt8[np.ndarray, "t height width 3"]:
         "Pictures of the main camera."
         return next(iter(self.images.values()))
 

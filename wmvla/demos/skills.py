@@ -54,7 +54,7 @@ def heading(angle: float) -> Float[np.ndarray, "3"]:
     return np.array([np.cos(angle), np.sin(angle), 0.])
 
 
-def widths(cloud: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "36"]:
+def widths(cloud: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "36"]:
     "Extent of points along each horizontal direction of `ANGLES`."
     return np.array([np.ptp(cloud@heading(a)) for a in ANGLES])
 
@@ -68,7 +68,7 @@ def turned(pose: Pose, angle: float, tool: Float[np.ndarray, "3"]) -> tuple[Floa
 
 # %% ../../nbs/20_demos/03_skills.ipynb #53adbe2d
 def across_grasps(
-    arm: Arm, cloud: Float[np.ndarray, "k 3"], depth: float, ground: float, tool: Float[np.ndarray, "3"]
+    arm: Arm, cloud: Float[np.ndarray, "point 3"], depth: float, ground: float, tool: Float[np.ndarray, "3"]
 ) -> list[Grasp]:
     "Fingers on both sides of these points, `depth` below the highest of them but 12 mm above the ground."
     shape, wide = Outline(cloud), widths(cloud)
@@ -77,7 +77,7 @@ def across_grasps(
     return [Grasp(Pose(place, rotation), -40*(w - wide.min()) - .5*turn) for (rotation, turn), w in found]
 
 
-def rim_grasps(arm: Arm, shape: Outline, others: Float[np.ndarray, "k 3"], tool: Float[np.ndarray, "3"]) -> list[Grasp]:
+def rim_grasps(arm: Arm, shape: Outline, others: Float[np.ndarray, "point 3"], tool: Float[np.ndarray, "3"]) -> list[Grasp]:
     "One finger inside, one outside, all around; only where the rim runs along the lean, if the tool leans."
     found, lean = [], tool[:2] if np.abs(tool[:2]).max() > 0 else None
     for angle in np.arange(0, 2*np.pi, np.pi/8):
@@ -95,7 +95,7 @@ def rim_grasps(arm: Arm, shape: Outline, others: Float[np.ndarray, "k 3"], tool:
     return found
 
 # %% ../../nbs/20_demos/03_skills.ipynb #e9ff2703
-def obstacles(arm: Arm, name: str) -> Float[np.ndarray, "k 3"]:
+def obstacles(arm: Arm, name: str) -> Float[np.ndarray, "point 3"]:
     "Points on everything but this object and the robot."
     env = arm.simulator.env
     others = [n for n in [*env.objects_dict, *env.fixtures_dict] if n != name]

@@ -72,7 +72,7 @@ def colours_last(values: Tensor) -> Tensor:
 # %% ../../nbs/25_encoders/00_base.ipynb #8777fdf5
 def raw_images(
     pictures: Pictures,  # a single picture becomes a batch of one; five axes are clips
-) -> UInt8[Tensor, "b *m h w 3"]:
+) -> UInt8[Tensor, "b *clip height width 3"]:
     """Any pictures as uint8 `[b h w 3]`, clips as `[b m h w 3]`, on the device they came on.
 
     Raises `UserError` for everything that is provably no RGB picture in 0..255 or 0..1: other dtypes, grey, RGBA, palettes,
@@ -96,11 +96,11 @@ def raw_images(
 
 # %% ../../nbs/25_encoders/00_base.ipynb #4ef8b4d2
 def resized(
-    images: UInt8[Tensor, "b h w 3"],
+    images: UInt8[Tensor, "b height width 3"],
     height: int,
     width: int,
     interpolation: str = "bilinear",  # nearest, bilinear or bicubic
-) -> UInt8[Tensor, "b y x 3"]:
+) -> UInt8[Tensor, "b rows columns 3"]:
     "The whole frame at another size (its aspect is not kept)."
     if tuple(images.shape[1:3]) == (height, width): return images
     from torchvision.transforms.v2 import InterpolationMode, functional
@@ -112,7 +112,7 @@ def resized(
 def image_batch(
     images: Pictures,  # pictures, not clips
     pixels: int | None = None,  # the side that the encoder was made for; None: as it is
-) -> Float[Tensor, "b 3 h w"]:
+) -> Float[Tensor, "b 3 height width"]:
     "Pictures as floats in 0..1, channels first, resized to `pixels`; `UserError` for anything that is not a picture."
     images = raw_images(images)
     if images.ndim != 4:
@@ -173,7 +173,7 @@ class ClipBuffer:
     def push(
         self,
         frames: Pictures,  # the next frames of the episode, in order: [t h w 3] or a single picture
-    ) -> UInt8[Tensor, "t *m h w 3"]:
+    ) -> UInt8[Tensor, "t *clip height width 3"]:
         "The frames `[t h w 3]` where the window is 1, else a view of the clips that end at each of them `[t m h w 3]`."
         frames = raw_images(frames)
         if self.window == 1: return frames
@@ -200,7 +200,7 @@ def stream_latents(
         yield torch.cat([encoder.encode(part).cpu() for part in buffer.push(chunk).split(batch)])
 
 # %% ../../nbs/25_encoders/00_base.ipynb #428f9638
-def probe_video(encoder: Encoder, pixels: int, after: int = 2) -> UInt8[Tensor, "t h w 3"]:
+def probe_video(encoder: Encoder, pixels: int, after: int = 2) -> UInt8[Tensor, "t height width 3"]:
     "Noise that fills a window and `after` more frames."
     length = (encoder.window - 1) * encoder.stride + 1 + after
     return torch.randint(0, 256, (length, pixels, pixels, 3), dtype=torch.uint8, generator=generator("probe", pixels))
@@ -244,7 +244,7 @@ def check_causal(
     return change
 
 # %% ../../nbs/25_encoders/00_base.ipynb #b7e79f38
-def effective_rank(latents: Float[Tensor, "m d"]) -> float:
+def effective_rank(latents: Float[Tensor, "row d"]) -> float:
     "exp(entropy of the normalised singular values) of the centred latents: between 1 and min(m - 1, d); 0 if all are equal."
     latents = latents.double()  # in fp32 the mean of equal frames is off by a rounding, which would count as a direction
     values = torch.linalg.svdvals(latents - latents.mean(0))

@@ -41,7 +41,7 @@ class Preprocessing:
     interpolation: str  # nearest, bilinear or bicubic, always antialiased
     scale: float = 1 / 255
 
-    def __call__(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 y x"]:
+    def __call__(self, images: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b 3 rows columns"]:
         "Resize in uint8, as the processors of transformers do, then normalise in float32; on the device of the images."
         images = resized(images, self.height, self.width, self.interpolation).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] / self.scale for v in (self.mean, self.std))
@@ -91,7 +91,7 @@ class OwnProcessor:
         if not self.height:
             raise UserError("This checkpoint's image processor names no input size; leave crop off and pass pixels.")
 
-    def __call__(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 y x"]:
+    def __call__(self, images: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b 3 rows columns"]:
         "What the processor makes of the frames, on their device."
         images = images.permute(0, 3, 1, 2)
         if "pixel_values_videos" in self.processor.model_input_names:  # one long video: it treats each frame alike
@@ -135,7 +135,7 @@ class FrozenEncoder(nn.Module):
     @property
     def dtype(self) -> str: return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
-    def checked(self, images: Pictures) -> UInt8[Tensor, "b *m h w 3"]:
+    def checked(self, images: Pictures) -> UInt8[Tensor, "b *clip height width 3"]:
         "Raw frames on the encoder's device; `UserError` for pictures of another kind than the window asks for."
         frames = raw_images(images).to(self.device)
         if frames.ndim != (4 if self.window == 1 else 5) or (self.window > 1 and frames.shape[1] != self.window):

@@ -36,7 +36,7 @@ def split_prefix(
     height: int,  # of the model's input, pixels
     width: int,
     patch: int = 0,  # side of a patch in pixels; 0: unknown, the map is square
-) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b d y x"]]:
+) -> tuple[Float[Tensor, "b prefix d"], Float[Tensor, "b d rows columns"]]:
     "The prefix tokens (class and registers) and the map of patches; `UserError` where the tokens form no map."
     if hidden.ndim == 4: return hidden.new_zeros(len(hidden), 0, hidden.shape[1]), hidden
     n, y, x = hidden.shape[1], height // patch if patch else 0, width // patch if patch else 0
@@ -48,8 +48,8 @@ def split_prefix(
 
 # %% ../../nbs/25_encoders/02_image.ipynb #d853608a
 def pool(
-    prefix: Float[Tensor, "b p d"],
-    patches: Float[Tensor, "b d y x"],
+    prefix: Float[Tensor, "b prefix d"],
+    patches: Float[Tensor, "b d rows columns"],
     pooling: str,  # cls, mean, grid or patch
     grid: int = 4,  # side g of the pooled map
 ) -> Float[Tensor, "b n d"]:
@@ -101,13 +101,15 @@ class ImageEncoder(FrozenEncoder):
         self.prefix, self.map = prefix.shape[1], tuple(patches.shape[2:])
         self.tokens, self.width = pool(prefix, patches, pooling, grid).shape[1:]
 
-    def features(self, frames: UInt8[Tensor, "b h w 3"]) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b d y x"]]:
+    def features(
+        self, frames: UInt8[Tensor, "b height width 3"]
+    ) -> tuple[Float[Tensor, "b prefix d"], Float[Tensor, "b d rows columns"]]:
         "Prefix tokens and the map of patches, before pooling."
         pixels = self.prepare(frames).to(next(self.model.parameters()).dtype)
         hidden = self.model(pixel_values=pixels, **self.options).last_hidden_state
         return split_prefix(hidden, *pixels.shape[2:], self.patch)
 
-    def latents(self, frames: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b n d"]:
+    def latents(self, frames: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b n d"]:
         "Pooled tokens, in the model's dtype."
         return pool(*self.features(frames), self.pooling, self.grid)
 

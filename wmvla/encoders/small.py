@@ -76,7 +76,7 @@ class SmallEncoder(nn.Module):
         self.layers = nn.Sequential(convolution(3, 24, 2), convolution(24, 48, 2), convolution(48, 64, 2), convolution(64, 64),
                                     nn.Conv2d(64, config.width, config.patch, config.patch))
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d y x"]:
+    def forward(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b d rows columns"]:
         "The map of tokens of images in 0..1."
         return self.layers(images - 0.5)
 
@@ -100,7 +100,7 @@ class SmallEncoder(nn.Module):
 class Decoder(nn.Module):
     "Tokens -> an image, as a difference to the mean image."
 
-    def __init__(self, config: SmallEncoderConfig, mean: Float[Tensor, "3 h w"]):
+    def __init__(self, config: SmallEncoderConfig, mean: Float[Tensor, "3 height width"]):
         super().__init__()
         self.register_buffer("mean", mean)
         self.layers = nn.Sequential(
@@ -109,13 +109,16 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.layers[-2].weight)  # the first drawing is the mean image: no steps are spent on finding it
         nn.init.zeros_(self.layers[-2].bias)
 
-    def forward(self, tokens: Float[Tensor, "b d y x"]) -> Float[Tensor, "b 3 h w"]:
+    def forward(self, tokens: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b 3 height width"]:
         "Redraw images in 0..1 (not clamped)."
         return self.mean + self.layers(tokens)
 
 # %% ../../nbs/25_encoders/05_small.ipynb #f5a9c821
 def redraw_loss(
-    redrawn: Float[Tensor, "b 3 h w"], images: Float[Tensor, "b 3 h w"], mean: Float[Tensor, "3 h w"], foreground: float
+    redrawn: Float[Tensor, "b 3 height width"],
+    images: Float[Tensor, "b 3 height width"],
+    mean: Float[Tensor, "3 height width"],
+    foreground: float,
 ) -> dict[str, Float[Tensor, " b"]]:
     "Per image, `redraw`: the mean square error with pixels weighted by their distance from the mean image."
     weight = 1 + foreground * (images - mean).abs().amax(1, keepdim=True)
@@ -133,7 +136,9 @@ class EncoderReport:
 
 
 @torch.no_grad()
-def report_on(encoder: SmallEncoder, decoder: Decoder, images: UInt8[Tensor, "t h w 3"], losses: list[float]) -> EncoderReport:
+def report_on(
+    encoder: SmallEncoder, decoder: Decoder, images: UInt8[Tensor, "t height width 3"], losses: list[float]
+) -> EncoderReport:
     "The report, from up to 2000 evenly spaced frames."
     sample = images[:: max(1, len(images) // 2000)][:2000]
     latents = torch.cat([encoder.encode(part).flatten(1) for part in sample.split(250)])
@@ -146,14 +151,14 @@ def report_on(encoder: SmallEncoder, decoder: Decoder, images: UInt8[Tensor, "t 
     return EncoderReport(effective_rank(latents), 1 - missed / max(total, 1e-12), losses[0], sum(tail) / len(tail), len(losses))
 
 # %% ../../nbs/25_encoders/05_small.ipynb #dbbe4cba
-def mean_image(images: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "3 h w"]:
+def mean_image(images: UInt8[Tensor, "t height width 3"]) -> Float[Tensor, "3 height width"]:
     "The mean of raw images in 0..1, channels first, summed in parts so that no float copy of the data is made."
     total = sum(part.sum(0, dtype=torch.int64) for part in images.split(1000))
     return (total.double() / (255 * len(images))).float().permute(2, 0, 1)
 
 
 def train_small_encoder(
-    images: UInt8[Tensor, "t h w 3"],  # of train episodes only
+    images: UInt8[Tensor, "t height width 3"],  # of train episodes only
     config: SmallEncoderConfig = SmallEncoderConfig(),
     seed: int = 0,
 ) -> tuple[SmallEncoder, EncoderReport]:
@@ -228,7 +233,7 @@ def load_encoder(folder: str | Path) -> SmallEncoder:
 # %% ../../nbs/25_encoders/05_small.ipynb #04d0c23e
 def fitting_frames(
     table: EpisodeTable, episodes: Sequence[int], pixels: int = 0, limit: int = 20_000
-) -> UInt8[Tensor, "t h w 3"]:
+) -> UInt8[Tensor, "t height width 3"]:
     "Frames of some episodes at the encoder's size, evenly spread, at most `limit`: a small encoder learns nothing from more."
     every, kept = -(-int(table.length[list(episodes)].sum()) // limit), []
     for episode in progress(episodes, desc="decode train episodes", unit="episode"):

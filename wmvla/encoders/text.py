@@ -36,7 +36,7 @@ def text_features(text: str) -> Counter[str]:
 def embed_text(
     texts: Sequence[str],  # instructions; none may be empty
     width: int = 64,  # length e of a vector
-) -> Float[Tensor, "b e"]:
+) -> Float[Tensor, "b text"]:
     """Embed instructions as unit vectors: float32, deterministic, one row a text.
 
     Feature hashing with signs (Weinberger et al., 2009). Raises `UserError` for an empty text, which would be the zero vector

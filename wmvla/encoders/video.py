@@ -28,9 +28,9 @@ from .image import pool
 
 # %% ../../nbs/25_encoders/03_video.ipynb #925a3cd6
 def repeat_oldest(
-    frames: Float[Tensor, "b m c y x"],
+    frames: Float[Tensor, "b clip channel rows columns"],
     times: int,
-) -> Float[Tensor, "b k c y x"]:
+) -> Float[Tensor, "b kept channel rows columns"]:
     "Clips with their oldest frame repeated `times` more at the front, so that the present stays last."
     return torch.cat([frames[:, :1].expand(-1, times, -1, -1, -1), frames], 1) if times else frames
 
@@ -65,7 +65,7 @@ class VideoEncoder(FrozenEncoder):
         probe = torch.zeros(1, window, prepare.height, prepare.width, 3, dtype=torch.uint8, device=self.device)
         self.tokens, self.width = self.encode(probe[:, 0] if window == 1 else probe).shape[1:]
 
-    def latents(self, frames: UInt8[Tensor, "b *m h w 3"]) -> Float[Tensor, "b n d"]:
+    def latents(self, frames: UInt8[Tensor, "b *clip height width 3"]) -> Float[Tensor, "b n d"]:
         "Pooled tokens of clips, in the model's dtype."
         clips = frames if frames.ndim == 5 else frames[:, None]
         pixels = self.prepare(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).to(getattr(torch, self.dtype))

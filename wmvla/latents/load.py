@@ -27,7 +27,7 @@ from ..data.windows import WindowIndex, WindowSpec, window_index
 from .store import LatentStore, gather_rows
 
 # %% ../../nbs/30_latents/02_load.ipynb #0e423188
-def read_actions(action: Float[Tensor, "f a"], index: WindowIndex) -> Float[Tensor, "b h a"]:
+def read_actions(action: Float[Tensor, "frame a"], index: WindowIndex) -> Float[Tensor, "b h a"]:
     "`action[index.action]`."
     return gather_rows(action, index.action.reshape(-1)).unflatten(0, index.action.shape)
 
@@ -36,8 +36,8 @@ def read_actions(action: Float[Tensor, "f a"], index: WindowIndex) -> Float[Tens
 class Windows:
     "A batch as stored: latents fp16 with tokens flattened, state and action in the dataset's units."
     index: WindowIndex  # frame ids, and masks of the steps that an episode's edge cuts
-    history: Float[Tensor, "b t m"]
-    future: Float[Tensor, "b k m"] | None  # None where nobody asked
+    history: Float[Tensor, "b t latent"]
+    future: Float[Tensor, "b k latent"] | None  # None where nobody asked
     state: Float[Tensor, "b s"]  # of the present
     action: Float[Tensor, "b h a"]  # executed from the present on
 
@@ -61,8 +61,8 @@ class WindowLoader:
     table: EpisodeTable
     store: LatentStore
     spec: WindowSpec
-    state: Float[Tensor, "f s"]  # every frame
-    action: Float[Tensor, "f a"]
+    state: Float[Tensor, "frame s"]  # every frame
+    action: Float[Tensor, "frame a"]
 
     @classmethod
     def of(cls, table: EpisodeTable, store: LatentStore, spec: WindowSpec) -> "WindowLoader":
@@ -71,7 +71,7 @@ class WindowLoader:
 
     def read(
         self,
-        steps: Iterable[Int[Tensor, "_"]],  # frames of the present, a tensor a batch
+        steps: Iterable[Int[Tensor, " _"]],  # frames of the present, a tensor a batch
         future: bool = True,  # read the latents of the future too
         ahead: int = 8,  # batches whose small parts are looked up at once
     ) -> Iterator[Windows]:

@@ -35,16 +35,16 @@ from ..core import UserError, generator
 class LatentTable(Protocol):
     "Rows by frame id; a `LatentStore` is one."
 
-    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... m"]:
+    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "Float32 latents (tokens flattened) of absolute frame ids."
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     "A tensor read as a store."
-    values: Float[Tensor, "f m"]  # one row a frame
+    values: Float[Tensor, "frame latent"]  # one row a frame
 
-    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... m"]:
+    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "The rows of `frames`."
         return self.values[frames]
 
@@ -61,11 +61,11 @@ class TokenMean:
 
 # %% ../../nbs/30_latents/05_movement.ipynb #4b8574b4
 def inside_pairs(
-    length: Int64[Tensor, " e"],  # frames of each episode, in the order of the ids
+    length: Int64[Tensor, " episode"],  # frames of each episode, in the order of the ids
     step: int,  # k >= 1, frames ahead
     count: int,  # pairs at most
     seed: int = 0,
-) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+) -> tuple[Int64[Tensor, " pair"], Int64[Tensor, " pair"]]:
     "Frame ids t and t + k of pairs that cross no border: all where there are no more than `count`, none where none exist."
     pairs = (length - step).clamp(min=0)
     total = int(pairs.sum())
@@ -80,11 +80,11 @@ def inside_pairs(
 
 # %% ../../nbs/30_latents/05_movement.ipynb #602367a4
 def stranger_pairs(
-    length: Int64[Tensor, " e"],
+    length: Int64[Tensor, " episode"],
     count: int,
     task: Sequence[Hashable] | None = None,  # a label an episode; None: any two episodes may meet
     seed: int = 0,
-) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+) -> tuple[Int64[Tensor, " pair"], Int64[Tensor, " pair"]]:
     "Frame ids of `count` random pairs from two episodes (of the same label); none where no episode has such a partner."
     if task is not None and len(task) != len(length):
         raise UserError(f"There are {len(task)} task labels for {len(length)} episodes; give one an episode.")
@@ -125,8 +125,8 @@ class Gap:
 # %% ../../nbs/30_latents/05_movement.ipynb #68034871
 def gap(
     latents: LatentTable,
-    first: Int64[Tensor, " p"],  # frame ids of x
-    second: Int64[Tensor, " p"],  # of y
+    first: Int64[Tensor, " pair"],  # frame ids of x
+    second: Int64[Tensor, " pair"],  # of y
     chunk: int = 2**21,  # numbers of x held at once
 ) -> Gap:
     "The gap between two equally long lists of frames."
@@ -145,7 +145,7 @@ def gap(
     return Gap(n, cosine / n, distance / n, 1 - moved / variance if variance > 0 else math.nan, math.sqrt(moved / noise))
 
 # %% ../../nbs/30_latents/05_movement.ipynb #b16788c2
-def doubling_steps(length: Int64[Tensor, " e"]) -> tuple[int, ...]:
+def doubling_steps(length: Int64[Tensor, " episode"]) -> tuple[int, ...]:
     "1, 2, 4, ... while at least half of the episodes are longer than the step."
     longest = int(length.sort(descending=True).values[(len(length) - 1) // 2]) - 1
     return tuple(2**i for i in range(max(1, longest).bit_length()))
@@ -221,7 +221,7 @@ class TokenMovement:
     copy_r2: tuple[float, ...]  # share of that token's variance that its present explains; nan where it never varies
 
 
-def per_token(latents: LatentTable, frames: Int64[Tensor, " p"], tokens: int) -> Float64[Tensor, "p n d"]:
+def per_token(latents: LatentTable, frames: Int64[Tensor, " pair"], tokens: int) -> Float64[Tensor, "pair n d"]:
     "Latents with their tokens apart."
     return latents.gather(frames).double().unflatten(-1, (tokens, -1))
 

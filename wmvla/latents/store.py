@@ -125,10 +125,10 @@ class MappedRows:
         raw = (ctypes.c_uint8 * (rows * size)).from_address(base + header)
         self.first = begin // size  # row at which each file starts
         self.count = [len(part) for part in parts]
-        self.rows: Float16[Tensor, "r m"] = torch.from_numpy(np.frombuffer(raw, np.float16).reshape(rows, row))
+        self.rows: Float16[Tensor, "row latent"] = torch.from_numpy(np.frombuffer(raw, np.float16).reshape(rows, row))
 
 # %% ../../nbs/30_latents/00_store.ipynb #74860c0d
-def gather_rows(table: Float[Tensor, "r m"], rows: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+def gather_rows(table: Float[Tensor, "row latent"], rows: Int[Tensor, " b"]) -> Float[Tensor, "b latent"]:
     "`table[rows]` for rows anywhere in memory (-0 becomes 0); on the CPU, ids are not checked."
     if not len(rows) or table.device.type != "cpu": return table.index_select(0, rows)
     return torch.nn.functional.embedding_bag(rows, table, torch.arange(len(rows), dtype=rows.dtype), mode="sum")
@@ -137,8 +137,8 @@ def gather_rows(table: Float[Tensor, "r m"], rows: Int[Tensor, " b"]) -> Float[T
 @dataclass(frozen=True, eq=False)
 class LatentWindows:
     "Latents of a batch of windows; tokens flattened. Padded steps repeat the episode's edge: use the index's masks."
-    history: Float[Tensor, "b t m"]
-    future: Float[Tensor, "b k m"]
+    history: Float[Tensor, "b t latent"]
+    future: Float[Tensor, "b k latent"]
 
 
 class LatentStore:
@@ -157,20 +157,20 @@ class LatentStore:
         return MappedRows([self.root / shard for shard in self.meta.shards], self.tokens * self.width)
 
     @cached_property
-    def _row(self) -> Int[Tensor, " f"]:
+    def _row(self) -> Int[Tensor, " frame"]:
         "The row of each frame in the mapped array; 32 bits where they do."
         kind = torch.int32 if len(self._mapped.rows) < 2**31 else torch.int64
         parts = zip(self._mapped.first.tolist(), self._mapped.count, strict=True)
         return torch.cat([torch.arange(first, first + count, dtype=kind) for first, count in parts])
 
-    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
+    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... latent"]:
         "Latents as stored."
         try: rows = self._row.index_select(0, frames.reshape(-1).cpu())
         except IndexError:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}") from None
         return gather_rows(self._mapped.rows, rows).reshape(*frames.shape, -1)
 
-    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... m"]:
+    def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "Float32 latents (tokens flattened) of absolute frame ids."
         return self.read(frames).float()
 
@@ -189,7 +189,7 @@ class ResidentStore(LatentStore):
         self._all = torch.empty(self.n_frames, self.tokens * self.width, dtype=torch.float16, device=device)
         for part in torch.arange(self.n_frames).split(65536): self._all[part[0] : part[-1] + 1] = store.read(part).to(device)
 
-    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
+    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... latent"]:
         "Latents as stored, on the device; ids may come from the CPU."
         if frames.device.type == "cpu" and frames.numel() and not 0 <= frames.min() <= frames.max() < self.n_frames:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}")
@@ -214,13 +214,13 @@ class DeltaView(LatentStore):
         self.fingerprint, self.digest = f"{store.fingerprint}-delta{step}", store.digest
 
     @cached_property
-    def _before(self) -> Int64[Tensor, " f"]:
+    def _before(self) -> Int64[Tensor, " frame"]:
         "Frame ids `step` frames earlier, held inside the episode."
         length = torch.tensor(self.meta.length)
         first = torch.repeat_interleave(length.cumsum(0) - length, length)
         return (torch.arange(self.n_frames) - self.step).maximum(first)
 
-    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... m"]:
+    def read(self, frames: Int[Tensor, "..."]) -> Float16[Tensor, "... latent"]:
         "Differences as fp16."
         now = self.store.read(frames)
         return now - self.store.read(self._before[frames.cpu()])

@@ -32,7 +32,7 @@ class ArrayStore(LatentStore):
 
     def __init__(
         self,
-        latents: Float[Tensor, "f n d"],  # frame after frame, episode after episode
+        latents: Float[Tensor, "frame n d"],  # frame after frame, episode after episode
         length: Sequence[int],  # frames of each episode
         dataset: str = "memory",
         revision: str = "memory",  # of the table it belongs to
@@ -46,7 +46,7 @@ class ArrayStore(LatentStore):
             dataset, revision, "memory", "array", mark, {}, tokens, width, 1, 1, length, len(length)))
         self.device, self._all = latents.device, latents.reshape(f, -1).contiguous()
 
-    def read(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... m"]:
+    def read(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "Latents as given, on their device; `IndexError` for an id outside (checked where it costs nothing: on the CPU)."
         if frames.device.type == "cpu" and frames.numel() and not 0 <= frames.min() <= frames.max() < self.n_frames:
             raise IndexError(f"frame ids {frames.min()}..{frames.max()} are outside 0..{self.n_frames - 1}")
@@ -80,7 +80,7 @@ class JointStore(LatentStore):
             tokens=sum(s.tokens for s in stores)))
         self.device, self.digest = first.device, join(filter(None, (s.digest for s in stores)))
 
-    def read(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... m"]:
+    def read(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "Latents as stored, camera after camera."
         return torch.cat([s.read(frames) for s in self.stores], -1)
 

@@ -47,7 +47,7 @@ from ..world.quantise import quantiser_record, rebuild_quantiser
 class Shown:
     "One observation of a batch of environments."
 
-    images: dict[str, UInt8[np.ndarray, "b h w 3"]]  # by the names of the policy's cameras, in their order
+    images: dict[str, UInt8[np.ndarray, "b height width 3"]]  # by the names of the policy's cameras, in their order
     state: Float32[np.ndarray, "b s"]
 
 

@@ -33,14 +33,14 @@ from ..core import UserError, near
 @dataclass(frozen=True)
 class FusionRecord:
     "What one fusion did; detached from the graph."
-    strengths: Float[Tensor, " g"]  # tanh of every gate, in -1..1
+    strengths: Float[Tensor, " gate"]  # tanh of every gate, in -1..1
     shares: Float[Tensor, "b h"]  # |tanh(g) * ctx| / |h| of every state
     entropy: Float[Tensor, "b h"]  # of the attention / log(steps seen), mean over heads: 0 = one step, 1 = all alike
     attention: Float[Tensor, "b h k"]  # mean over heads; a row sums to 1, or to 0 where the sample had no usable memory
     faulty: Bool[Tensor, " b"]  # samples whose memory was not finite and was ignored
     context: Float[Tensor, "b h"] | None = None  # |ctx|, before the gates
     states: Float[Tensor, "b h"] | None = None  # |h|
-    heads: Float[Tensor, "b n h k"] | None = None  # the attention of each head (n)
+    heads: Float[Tensor, "b head h k"] | None = None  # the attention of each head (n)
     layers: tuple["FusionRecord", ...] = ()  # the records that this one sums up; empty: it is one fusion's own
 
     @property
@@ -60,7 +60,7 @@ class FusionRecord:
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #63ea1776
 def attention_entropy(
-    attention: Float[Tensor, "b n h k"],  # one row a head (n) and query (h)
+    attention: Float[Tensor, "b head h k"],  # one row a head (n) and query (h)
     mask: Bool[Tensor, "b k"],  # the memory steps that could be seen
 ) -> Float[Tensor, "b h"]:
     "Entropy of each head's attention in units of log(steps seen), averaged over the heads; 0 where at most one step is seen."
@@ -70,9 +70,9 @@ def attention_entropy(
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #88b54d37
 def usable_memory(
-    memory: Float[Tensor, "b k m"],
+    memory: Float[Tensor, "b k latent"],
     mask: Bool[Tensor, "b k"],
-) -> tuple[Float[Tensor, "b k m"], Bool[Tensor, " b"], Bool[Tensor, " b"]]:
+) -> tuple[Float[Tensor, "b k latent"], Bool[Tensor, " b"], Bool[Tensor, " b"]]:
     "The memory with masked steps and faulty samples zeroed; which samples may be used; which were faulty."
     seen = memory.masked_fill(~mask[..., None], 0.0)
     faulty = ~seen.float().square().sum((1, 2)).isfinite()
@@ -97,12 +97,12 @@ class Gated(nn.Module):
 
         return super()._apply(apply, recurse)
 
-# %% ../../nbs/40_policy/00_gated_attention.ipynb #21b2f735
-def split_heads(x: Float[Tensor, "b s d"], heads: int) -> Float[Tensor, "b n s e"]:
+# %% ../../nbs/40_policy/00_gated_attention.ipynb #9fbe4f30
+def split_heads(x: Float[Tensor, "b row d"], heads: int) -> Float[Tensor, "b head row part"]:
     "A part of the width for each head."
-    return rearrange(x, "b s (n e) -> b n s e", n=heads)
+    return rearrange(x, "b row (head part) -> b head row part", head=heads)
 
-
+# %% ../../nbs/40_policy/00_gated_attention.ipynb #21b2f735
 class CrossAttention(nn.Module):
     "Multi-head attention of states over the steps of a memory, returning its weights."
 
@@ -114,14 +114,15 @@ class CrossAttention(nn.Module):
         self.positions = nn.Parameter(0.5 * torch.randn(steps, width))
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def read(self, memory: Float[Tensor, "b k m"]) -> tuple[Float[Tensor, "b n k e"], Float[Tensor, "b n k e"]]:
+    def read(self, memory: Float[Tensor, "b k latent"]) -> tuple[Float[Tensor, "b head k part"], Float[Tensor, "b head k part"]]:
         "Keys and values of a finite memory."
         steps = self.project(memory) + self.positions[: memory.shape[1]]
         return split_heads(self.key(steps), self.heads), split_heads(self.value(steps), self.heads)
 
     def look(
-        self, h: Float[Tensor, "b h d"], key: Float[Tensor, "b n k e"], value: Float[Tensor, "b n k e"], mask: Bool[Tensor, "b k"]
-    ) -> tuple[Float[Tensor, "b n h e"], Float[Tensor, "b n h k"]]:
+        self, h: Float[Tensor, "b h d"], key: Float[Tensor, "b head k part"], value: Float[Tensor, "b head k part"],
+        mask: Bool[Tensor, "b k"],
+    ) -> tuple[Float[Tensor, "b head h part"], Float[Tensor, "b head h k"]]:
         "What each head sees for each state, and its fp32 weights."
         query = split_heads(self.query(h), self.heads)
         scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
@@ -129,11 +130,11 @@ class CrossAttention(nn.Module):
         return weights.to(value.dtype) @ value, weights
 
     def forward(
-        self, h: Float[Tensor, "b h d"], memory: Float[Tensor, "b k m"], mask: Bool[Tensor, "b k"]
-    ) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b n h k"]]:
+        self, h: Float[Tensor, "b h d"], memory: Float[Tensor, "b k latent"], mask: Bool[Tensor, "b k"]
+    ) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b head h k"]]:
         "Context of each state, and the weights of each head."
         seen, weights = self.look(h, *self.read(memory), mask)
-        return self.out(rearrange(seen, "b n h e -> b h (n e)")), weights
+        return self.out(rearrange(seen, "b head h part -> b h (head part)")), weights
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #6a3c0461
 GATES = ("layer", "head", "token")
@@ -154,8 +155,8 @@ def gate_shape(
 @dataclass(frozen=True)
 class ReadMemory:
     "A memory as the heads of one fusion read it."
-    key: Float[Tensor, "b n k e"]
-    value: Float[Tensor, "b n k e"]
+    key: Float[Tensor, "b head k part"]
+    value: Float[Tensor, "b head k part"]
     mask: Bool[Tensor, "b k"]  # True where a step exists
     usable: Bool[Tensor, " b"]  # samples with a step, all of them finite
     faulty: Bool[Tensor, " b"]  # samples whose memory was not finite
@@ -177,12 +178,12 @@ class GatedCrossAttention(Gated):
         self.steps, self.gates, self.attend = steps, gates, CrossAttention(width, memory_width, heads, steps)
 
     def forward(
-        self, h: Float[Tensor, "b h d"], memory: Float[Tensor, "b k m"], mask: Bool[Tensor, "b k"] | None = None
+        self, h: Float[Tensor, "b h d"], memory: Float[Tensor, "b k latent"], mask: Bool[Tensor, "b k"] | None = None
     ) -> tuple[Float[Tensor, "b h d"], FusionRecord]:
         "Fuse; a sample whose memory is wholly masked or not finite keeps its `h`. `mask` is True where a step exists."
         return self.fuse(h, self.read(memory, mask))
 
-    def read(self, memory: Float[Tensor, "b k m"], mask: Bool[Tensor, "b k"] | None = None) -> ReadMemory:
+    def read(self, memory: Float[Tensor, "b k latent"], mask: Bool[Tensor, "b k"] | None = None) -> ReadMemory:
         "Project a memory for any number of calls of `fuse`."
         mask = torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device) if mask is None else mask
         check_steps(self, memory)
@@ -205,7 +206,7 @@ class GatedCrossAttention(Gated):
         return (h.float() + update).to(h.dtype), record
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #b01c8d59
-def check_steps(fusion: GatedCrossAttention, memory: Float[Tensor, "b k m"]) -> None:
+def check_steps(fusion: GatedCrossAttention, memory: Float[Tensor, "b k latent"]) -> None:
     "`UserError` where there are more memory steps than a fusion was built for."
     if memory.shape[1] > fusion.steps:
         raise UserError(f"A memory of {memory.shape[1]} steps does not fit a fusion built for {fusion.steps}; raise `steps`.")
@@ -218,13 +219,13 @@ def check_gate_count(fusion: GatedCrossAttention, h: Float[Tensor, "b h d"]) -> 
 
 
 def gated_context(
-    fusion: GatedCrossAttention, seen: Float[Tensor, "b n h e"]
+    fusion: GatedCrossAttention, seen: Float[Tensor, "b head h part"]
 ) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b h d"]]:
     "What the gates let through of what the heads see, and all of it, in fp32."
     strength, out = fusion.gate.tanh(), fusion.attend.out
-    context = out(rearrange(seen, "b n h e -> b h (n e)")).float()
+    context = out(rearrange(seen, "b head h part -> b h (head part)")).float()
     if fusion.gates != "head": return (strength[:, None] if fusion.gates == "token" else strength) * context, context
-    heads = rearrange(strength[:, None, None] * seen, "b n h e -> b h (n e)")
+    heads = rearrange(strength[:, None, None] * seen, "b head h part -> b h (head part)")
     return F.linear(heads.to(out.weight.dtype), out.weight).float() + strength.mean() * out.bias.float(), context
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #d6123a7c
@@ -234,7 +235,7 @@ def fusion_record(
     update: Float[Tensor, "b h d"],
     context: Float[Tensor, "b h d"],  # before the gates
     h: Float[Tensor, "b h d"],  # the states before
-    weights: Float[Tensor, "b n h k"],
+    weights: Float[Tensor, "b head h k"],
     read: ReadMemory,
 ) -> FusionRecord:
     "The numbers of one fusion, from its parts (see `GatedCrossAttention.update`)."

@@ -74,20 +74,20 @@ class FlowHead(nn.Module):
         self.mix, self.norm, self.out = Block(width, heads), nn.LayerNorm(width), nn.Linear(width, action)
 
     def forward(
-        self, h: Float[Tensor, "b h w"], x: Float[Tensor, "b h a"], time: Float[Tensor, " b"]
+        self, h: Float[Tensor, "b h hidden"], x: Float[Tensor, "b h a"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b h a"]:
         "The velocity at x_t."
         joined = h + self.join(x) + self.time(time_features(time).to(h))[:, None]
         return self.out(self.norm(self.mix(joined)))
 
-    def sample(self, h: Float[Tensor, "b h w"], noise: Float[Tensor, "b h a"]) -> Float[Tensor, "b h a"]:
+    def sample(self, h: Float[Tensor, "b h hidden"], noise: Float[Tensor, "b h a"]) -> Float[Tensor, "b h a"]:
         "The chunk that grows out of `noise`: the same noise, the same chunk."
         return euler(lambda x, t: self(h, x, t), noise, self.steps)
 
 # %% ../../nbs/40_policy/04_heads.ipynb #6cd3ff18
 def flow_step_loss(
     head: FlowHead,
-    h: Float[Tensor, "b h w"],  # ACT states
+    h: Float[Tensor, "b h hidden"],  # ACT states
     action: Float[Tensor, "b h a"],  # normalised
     mask: Bool[Tensor, "b h"],
     generator: torch.Generator | None = None,  # of noise, then time
@@ -103,7 +103,7 @@ class GripperHead(nn.Linear):
 
     def __init__(self, width: int): super().__init__(width, 1)
 
-    def forward(self, h: Float[Tensor, "b h w"]) -> Float[Tensor, "b h"]:
+    def forward(self, h: Float[Tensor, "b h hidden"]) -> Float[Tensor, "b h"]:
         "The logits."
         return super().forward(h)[..., 0]
 
@@ -132,7 +132,7 @@ class FutureQueries(nn.Module):
             self.read = nn.Sequential(nn.Linear(c.width, c.width), nn.GELU(), nn.Linear(c.width, c.latent // c.tokens))
             if c.delta: zeroed(self.read[-1])
 
-    def forward(self, states: Float[Tensor, "b q w"]) -> Float[Tensor, "b k n o"]:
+    def forward(self, states: Float[Tensor, "b query hidden"]) -> Float[Tensor, "b k n out"]:
         "Logits of codes, or latents a token, from the states of the queries."
         return self.read(states).unflatten(1, (self.future, self.tokens))
 
@@ -157,14 +157,16 @@ class WorldToken(nn.Module):
 
     def forward(
         self, codes: Int[Tensor, "b n"] | None, batch: int, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "b n w"]:
+    ) -> Float[Tensor, "b n hidden"]:
         "The tokens; in training some samples get `unknown`, drawn from `generator`."
         if self.embedding is None: token = self.unknown.expand(batch, self.tokens, -1)
         else: token = withhold(self, self.embedding(codes), generator)
         return self.scale * self.norm(token) + self.position
 
 
-def withhold(world: WorldToken, token: Float[Tensor, "b n w"], generator: torch.Generator | None) -> Float[Tensor, "b n w"]:
+def withhold(
+    world: WorldToken, token: Float[Tensor, "b n hidden"], generator: torch.Generator | None
+) -> Float[Tensor, "b n hidden"]:
     "In training, replace all tokens of a sample by `unknown`, with probability `dropout`."
     if not (world.training and world.dropout): return token
     kept = random_like(token[:, :1, :1].detach().float(), generator, torch.rand) >= world.dropout

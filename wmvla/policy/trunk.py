@@ -138,7 +138,7 @@ class PolicyInput:
     history: Float[Tensor, "b t d"]  # flattened latents of frames t-T+1..t; the last one is the present
     history_mask: Bool[Tensor, "b t"]  # False where the window reaches before the episode's start
     state: Float[Tensor, "b s"]
-    text: Float[Tensor, "b e"]  # `embed_text` of the instruction
+    text: Float[Tensor, "b text"]  # `embed_text` of the instruction
     future: Float[Tensor, "b k d"] | None = None  # true latents t+1..t+K; training and the oracle only
     future_mask: Bool[Tensor, "b k"] | None = None
     episode: Int[Tensor, " b"] | None = None  # lets `shuffle` avoid the sample's own episode
@@ -153,10 +153,10 @@ class PolicyOutput:
     normalised: Float[Tensor, "b h a"] | None  # the same before the units
     predicted: Float[Tensor, "b k d"] | None = None  # Prophet's normalised latents (arms with a prediction)
     fusion: FusionRecord | None = None  # gate, share, attention; None without a memory
-    codes: Float[Tensor, "b k n v"] | None = None  # logits of future codes (B, C)
+    codes: Float[Tensor, "b k n code"] | None = None  # logits of future codes (B, C)
     world: Float[Tensor, "b k d"] | None = None  # predicted normalised latents (B_cont)
     gripper: Float[Tensor, "b h"] | None = None  # logits: above 0 the gripper closes (action +1)
-    states: Float[Tensor, "b h w"] | None = None  # of the ACT queries after the fusion: what the heads read
+    states: Float[Tensor, "b h hidden"] | None = None  # of the ACT queries after the fusion: what the heads read
     memory: Memory | None = None  # what the gates read, normalised; None without a memory
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #c3b3cc9f
@@ -180,7 +180,7 @@ def layout(config: PolicyConfig) -> dict[str, slice]:
     return parts
 
 
-def reading_mask(config: PolicyConfig) -> Bool[Tensor, "s s"] | None:
+def reading_mask(config: PolicyConfig) -> Bool[Tensor, "n n"] | None:
     "True where a row may read a column; None where every row reads everything (A and F)."
     if not (config.spec.world or config.spec.predicts): return None
     parts = layout(config)
@@ -204,7 +204,7 @@ class Block(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b n d"], keep: int = 0, reads: Bool[Tensor, "n n"] | None = None
-    ) -> Float[Tensor, "b m d"]:
+    ) -> Float[Tensor, "b kept d"]:
         "Update the last `keep` states (0: all); each of them still attends to all n, or to those that `reads` allows."
         split = lambda y: y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         seen, x = self.norm(x), x[:, -keep:]
@@ -234,10 +234,10 @@ class Trunk(nn.Module):
         self,
         latent: Float[Tensor, "b d"],
         state: Float[Tensor, "b s"],
-        text: Float[Tensor, "b e"],
-        extra: Float[Tensor, "b m w"] | None = None,  # WORLD, then FUT
-        fuse: Callable[[int, Float[Tensor, "b h w"]], Float[Tensor, "b h w"]] | None = None,  # (layer, ACT states) -> ACT states
-    ) -> Float[Tensor, "b q w"]:
+        text: Float[Tensor, "b text"],
+        extra: Float[Tensor, "b extra hidden"] | None = None,  # WORLD, then FUT
+        fuse: Callable[[int, Float[Tensor, "b h hidden"]], Float[Tensor, "b h hidden"]] | None = None,  # of (layer, states)
+    ) -> Float[Tensor, "b query hidden"]:
         "States of the FUT queries (none in A and F), then of the ACT queries."
         x, last = sequence(self, latent, state, text, extra), len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
@@ -250,9 +250,9 @@ def sequence(
     trunk: Trunk,
     latent: Float[Tensor, "b d"],
     state: Float[Tensor, "b s"],
-    text: Float[Tensor, "b e"],
-    extra: Float[Tensor, "b m w"] | None,
-) -> Float[Tensor, "b n w"]:
+    text: Float[Tensor, "b text"],
+    extra: Float[Tensor, "b extra hidden"] | None,
+) -> Float[Tensor, "b n hidden"]:
     "INPUT, what the arm adds, ACT."
     tokens = latent.unflatten(-1, (trunk.tokens, -1)).flatten(0, 1)  # a matrix, see below
     observed = trunk.observation(tokens).unflatten(0, (-1, trunk.tokens))

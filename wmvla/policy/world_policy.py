@@ -90,7 +90,7 @@ def codes_of(policy: WorldPolicy, latents: Float[Tensor, "b *k d"]) -> Int[Tenso
 # %% ../../nbs/40_policy/05_world_policy.ipynb #a0278452
 def extra_tokens(
     policy: WorldPolicy, inputs: PolicyInput, generator: torch.Generator | None
-) -> Float[Tensor, "b m w"] | None:
+) -> Float[Tensor, "b extra hidden"] | None:
     "WORLD, then FUT; None for an arm that has neither."
     token, queries, batch, parts = policy.token, policy.queries, len(inputs.state), []
     if token is not None:
@@ -106,7 +106,7 @@ def extra_tokens(
 def scene_states(
     policy: WorldPolicy, inputs: PolicyInput, present: Float[Tensor, "b d"], remembered: Memory | None,
     generator: torch.Generator | None,
-) -> tuple[Float[Tensor, "b q w"], Float[Tensor, "b h w"], FusionRecord | None]:
+) -> tuple[Float[Tensor, "b query hidden"], Float[Tensor, "b h hidden"], FusionRecord | None]:
     "States of the FUT queries, states of the ACT queries after the memory, and what the fusions did."
     every, records = policy.config.fusion == "every", []
 
@@ -124,8 +124,8 @@ def scene_states(
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #c548519b
 def imagine(
-    policy: WorldPolicy, asked: Float[Tensor, "b q w"], present: Float[Tensor, "b 1 d"]
-) -> tuple[Float[Tensor, "b k n v"] | None, Float[Tensor, "b k d"] | None]:
+    policy: WorldPolicy, asked: Float[Tensor, "b query hidden"], present: Float[Tensor, "b 1 d"]
+) -> tuple[Float[Tensor, "b k n code"] | None, Float[Tensor, "b k d"] | None]:
     "Logits of future codes (B, C) and future latents (B_cont), None where the arm has none."
     if policy.queries is None: return None, None
     read = policy.queries(asked)
@@ -143,7 +143,7 @@ def first_noise(
 
 
 def act(
-    policy: WorldPolicy, h: Float[Tensor, "b h w"], logits: Float[Tensor, "b h"] | None, noise: Float[Tensor, "b h a"] | None
+    policy: WorldPolicy, h: Float[Tensor, "b h hidden"], logits: Float[Tensor, "b h"] | None, noise: Float[Tensor, "b h a"] | None
 ) -> tuple[Float[Tensor, "b h a"] | None, Float[Tensor, "b h a"] | None]:
     "The chunk in environment units and normalised; None in training with a flow head."
     flow = policy.config.head == "flow"

@@ -50,8 +50,8 @@ class Seen:
 
     step: int  # environment steps so far; 0 right after the reset
     steps: tuple[int, ...]  # at which the pictures were taken, ascending; the last one is `step`; empty at the end
-    states: Float32[np.ndarray, "n s"]  # proprioception at those steps
-    images: dict[str, UInt8[np.ndarray, "n h w 3"]]  # camera key -> pictures of those steps
+    states: Float32[np.ndarray, "t s"]  # proprioception at those steps
+    images: dict[str, UInt8[np.ndarray, "t height width 3"]]  # camera key -> pictures of those steps
     done: bool = False  # success, or the step limit
     success: bool = False
     render_ms: float = 0.0  # spent on drawing the pictures
@@ -86,10 +86,10 @@ class DecisionTrace:
     executed: int  # how many of them were played, unless the episode ended before
     memory: str  # its source: pred, history, ..., off
     latency: Latency
-    gate: Float32[np.ndarray, "l g"] | None = None  # tanh(g)
-    share: Float32[np.ndarray, "l h"] | None = None  # |tanh(g) * ctx| / |h| of every action
-    entropy: Float32[np.ndarray, "l h"] | None = None  # of the attention / log(steps seen): 0 one step, 1 all alike
-    attention: Float16[np.ndarray, "l n h k"] | None = None  # a row sums to 1, or to 0 where no memory could be used
+    gate: Float32[np.ndarray, "layer gate"] | None = None  # tanh(g)
+    share: Float32[np.ndarray, "layer h"] | None = None  # |tanh(g) * ctx| / |h| of every action
+    entropy: Float32[np.ndarray, "layer h"] | None = None  # of the attention / log(steps seen): 0 one step, 1 all alike
+    attention: Float16[np.ndarray, "layer head h k"] | None = None  # a row sums to 1, or to 0 where no memory could be used
     seen: Bool[np.ndarray, " k"] | None = None  # memory steps that exist, the others are padding
     memory_norm: Float32[np.ndarray, " k"] | None = None  # length of what the gates read, normalised latents
     predicted_norm: Float32[np.ndarray, " k"] | None = None  # length of what was predicted

@@ -164,8 +164,8 @@ def with_captured(answers: Float[Tensor, "b _"], found: Mapping[str, Tensor], la
 
 
 def without_captured(
-    answer: Float[Tensor, " n"], layout: FlatLayout
-) -> tuple[Float[Tensor, " m"], dict[str, Tensor]]:
+    answer: Float[Tensor, " head"], layout: FlatLayout
+) -> tuple[Float[Tensor, " latent"], dict[str, Tensor]]:
     "The answer of one sample, and what was captured of it as a batch of one; nan for what was no number."
     sizes = [math.prod(shape) for shape in layout.values()]
     plain, *parts = answer.split([len(answer) - sum(sizes), *sizes])

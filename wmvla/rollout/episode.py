@@ -32,7 +32,7 @@ class Player:
             if key not in environment.cameras:
                 raise UserError(f"The policy reads {key}, but {environment.task} shows {', '.join(environment.cameras)}."
                                 f"{near(key, environment.cameras)} Train it with that name, or with LeRobot's --rename_map.")
-        self.film: list[UInt8[np.ndarray, "h w 3"]] | None = [] if film else None
+        self.film: list[UInt8[np.ndarray, "height width 3"]] | None = [] if film else None
 
     def begin(self, init_seed: int) -> Seen:
         "To the initial state with this number."
@@ -66,7 +66,7 @@ def observe(player: Player, state: Float32[np.ndarray, " s"], last: bool = False
         player.images.append({key: drawn[key] for key in player.cameras})
 
 
-def draw_views(player: Player) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+def draw_views(player: Player) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
     "The present pictures: of every camera for a film, else no more than the policy reads."
     main = player.environment.cameras[0]
     if player.film is None and player.cameras == (main,): return {main: player.environment.image()}
@@ -106,7 +106,7 @@ def rollout(
     arm: str = "",  # label of the record
     train_seed: int = 0,  # label of the record
     traces: list[DecisionTrace] | None = None,  # receives what an agent that was made with a `trace` keeps of each decision
-) -> tuple[EpisodeRecord, UInt8[np.ndarray, "t h w 3"] | None, tuple[DecisionRow, ...]]:
+) -> tuple[EpisodeRecord, UInt8[np.ndarray, "t height width 3"] | None, tuple[DecisionRow, ...]]:
     "Run one episode: its record, its pictures if asked for, and a row for each decision."
     player, rows = Player(environment, agent.look, video), []
     seen = player.begin(triple.init_seed)

@@ -44,9 +44,9 @@ def frames_read(config: Any) -> int:
 
 
 def frame_window(
-    frames: Sequence[Float[Tensor, "1 c h w"]],  # the last ones, oldest first; at least one, and no more than `length`
+    frames: Sequence[Float[Tensor, "1 channel height width"]],  # the last ones, oldest first; one to `length`
     length: int,
-) -> dict[str, Float[Tensor, "1 n c h w"] | Bool[Tensor, "1 n"]]:
+) -> dict[str, Float[Tensor, "1 t channel height width"] | Bool[Tensor, "1 t"]]:
     "The frames of a decision and which of them exist."
     missing = length - len(frames)
     exist = torch.arange(length, device=frames[0].device)[None] >= missing
@@ -82,7 +82,7 @@ def with_figures(
 
 
 def without_figures(
-    answer: Float[Tensor, " n"],  # a row of `with_figures`
+    answer: Float[Tensor, " number"],  # a row of `with_figures`
     width: int,  # of an action
 ) -> tuple[Float[Tensor, "h a"], tuple[float | int, ...]]:
     "The chunk and its figures, nan where there are none."

@@ -269,7 +269,7 @@ def watched_way(agent: Any, sample: Sample) -> str:
                     "rows would depend on the order of episodes; switch its own generator off in config.json.")
 
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #6bbc7ca9
-def answers_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Tensor, "h a"]] | list[Float[Tensor, " n"]]:
+def answers_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Tensor, "h a"]] | list[Float[Tensor, " number"]]:
     "Normalised chunks, the way this policy needs it; flat and with figures where it has a memory of frames."
     memories, select = [underway(agent, r) for r in requests], agent.way == "select"
     samples = [{} if select else sample_of(agent, m, r) for m, r in zip(memories, requests, strict=True)]

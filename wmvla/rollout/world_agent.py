@@ -53,7 +53,9 @@ class FrameHistory:
         self.clips = ClipBuffer(window, stride)
         self.latents: deque[Tensor] = deque(maxlen=frames)
 
-    def push(self, steps: Sequence[int], images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[Tensor, "m *w h w2 3"]:
+    def push(
+        self, steps: Sequence[int], images: UInt8[np.ndarray, "t height width 3"]
+    ) -> UInt8[Tensor, "new *clip height columns 3"]:
         "Take pictures in; the clips of those that the next window holds, to be encoded."
         fresh = []
         for step, image in zip(steps, images, strict=True):
@@ -77,7 +79,7 @@ DONATED = ("shuffle", "wrong_task")
 class DonorBank:
     "Predictions of one policy on frames of episodes that no rollout visits."
 
-    predicted: Float32[Tensor, "m k d"]  # normalised latents, as the policy's Prophet gives them
+    predicted: Float32[Tensor, "donor k d"]  # normalised latents, as the policy's Prophet gives them
     instruction: tuple[str, ...]  # of the episode each was made in
 
     def draw(self, source: str, instruction: str, random: torch.Generator) -> Float32[Tensor, "1 k d"]:
@@ -134,7 +136,7 @@ class Remembered:
     "One episode in flight."
 
     frames: tuple[FrameHistory, ...]  # one a camera
-    text: Float[Tensor, "1 e"]
+    text: Float[Tensor, "1 text"]
     random: torch.Generator  # named by the triple
 
 
@@ -231,7 +233,7 @@ def encode_fresh(
     return [[[next(latents) for _ in part] for part in cameras] for cameras in clips]
 
 
-def new_clips(agent: WorldAgent, memory: Remembered, request: Request) -> list[UInt8[Tensor, "m *w h w2 3"]]:
+def new_clips(agent: WorldAgent, memory: Remembered, request: Request) -> list[UInt8[Tensor, "new *clip height columns 3"]]:
     "What is to be encoded of one episode, camera by camera."
     seen, cameras = request.seen, agent.look.cameras or tuple(request.seen.images)[:1]
     return [frames.push(seen.steps, seen.images[name]) for frames, name in zip(memory.frames, cameras, strict=True)]

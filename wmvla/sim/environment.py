@@ -24,13 +24,13 @@ from .render import RenderSettings
 @dataclass(frozen=True)
 class Step:
     "What one action led to."
-    state: Float32[np.ndarray, "s"]
+    state: Float32[np.ndarray, " s"]
     reward: float
     success: bool    # the task counts as done in this state
     truncated: bool  # the step limit is reached
 
 # %% ../../nbs/15_sim/01_environment.ipynb #12064aa9
-def clip_action(action: Float[np.ndarray, "a"], bound: float | np.ndarray = 1.) -> Float32[np.ndarray, "a"]:
+def clip_action(action: Float[np.ndarray, " a"], bound: float | np.ndarray = 1.) -> Float32[np.ndarray, " a"]:
     "The action as it is applied: within plus and minus `bound`. `ValueError` for numbers that are not finite."
     if not np.isfinite(action).all(): raise ValueError(f"An action must be finite, got {action}; look at the policy.")
     return np.clip(action, -bound, bound).astype(np.float32)
@@ -46,14 +46,14 @@ class Environment(Protocol):
     action_size: int
     cameras: tuple[str, ...]  # dataset keys; the first one is the main camera
     settings: RenderSettings
-    state: Float32[np.ndarray, "s"]
+    state: Float32[np.ndarray, " s"]
     privileged: np.ndarray    # the simulator's own knowledge: for teachers, never for policies
-    executed: Float32[np.ndarray, "a"]  # the last action as it was really applied
+    executed: Float32[np.ndarray, " a"]  # the last action as it was really applied
 
-    def reset(self, init_seed: int) -> Float32[np.ndarray, "s"]: "To the initial state with this number."
-    def step(self, action: Float[np.ndarray, "a"]) -> Step: "Apply one action."
-    def images(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]: "Draw the present state through every camera."
-    def image(self) -> UInt8[np.ndarray, "h w 3"]: "Draw the present state through the main camera."
+    def reset(self, init_seed: int) -> Float32[np.ndarray, " s"]: "To the initial state with this number."
+    def step(self, action: Float[np.ndarray, " a"]) -> Step: "Apply one action."
+    def images(self) -> dict[str, UInt8[np.ndarray, "height width 3"]]: "Draw the present state through every camera."
+    def image(self) -> UInt8[np.ndarray, "height width 3"]: "Draw the present state through the main camera."
     def close(self) -> None: "Give the renderers back; closing twice is fine, acting afterwards is not."
 
 # %% ../../nbs/15_sim/01_environment.ipynb #9c565abf

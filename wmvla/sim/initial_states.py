@@ -57,8 +57,8 @@ class Start:
     kind: str                     # recorded, fitted, matched, or unknown
     why: str                      # what the answer rests on, or what is missing
     init_seed: int = -1           # of a recorded or matched one
-    vector: Float[np.ndarray, "v"] | None = None     # of a fitted one: MetaWorld's random vector
-    discarded: Float[np.ndarray, "v"] | None = None  # and the one that it drew before
+    vector: Float[np.ndarray, " vector"] | None = None     # of a fitted one: MetaWorld's random vector
+    discarded: Float[np.ndarray, " vector"] | None = None  # and the one that it drew before
     error: float = 0.             # largest difference between what was recorded and what this start shows
     sure: bool = False            # does what happens next depend on nothing else?
 
@@ -70,7 +70,7 @@ class Rejected(Exception):
     "MetaWorld rejects this random vector: object and goal are too close."
 
 
-Vector = Float[np.ndarray, "v"]
+Vector = Float[np.ndarray, " vector"]
 
 
 class PlacedMetaworld(MetaworldEnvironment):
@@ -118,7 +118,7 @@ def possible(env: PlacedMetaworld, rng: np.random.Generator) -> Vector:
     raise UserError(f"No initial state of {env.task} was accepted by MetaWorld; install the lock file's metaworld.")
 
 
-def slopes(env: PlacedMetaworld, vector: Vector, action: Action | None, size: float = 1e-4) -> Float[np.ndarray, "17 v"]:
+def slopes(env: PlacedMetaworld, vector: Vector, action: Action | None, size: float = 1e-4) -> Float[np.ndarray, "17 vector"]:
     "How what is seen changes with each number of the random vector, by finite differences of a tenth of a millimetre."
     here = show(env, vector, action)
     return np.stack([(show(env, vector + d, action) - here)/size for d in size*np.eye(len(vector))], axis=1)
@@ -234,7 +234,7 @@ def fit_metaworld(task: str, seen: Float32[np.ndarray, "t 39"], action: Float32[
 MATCHED = 1e-3  # of positions in metres and of rotations in radians
 
 
-def nearest_state(states: Float32[np.ndarray, "i s"], seen: Float32[np.ndarray, "s"]) -> tuple[int, float, float]:
+def nearest_state(states: Float32[np.ndarray, "start s"], seen: Float32[np.ndarray, " s"]) -> tuple[int, float, float]:
     "(number of the closest state, its largest difference, the largest difference of the second closest)."
     rest = np.abs(states - seen).max(1)
     order = np.argsort(rest)
@@ -242,14 +242,14 @@ def nearest_state(states: Float32[np.ndarray, "i s"], seen: Float32[np.ndarray, 
 
 
 @functools.cache
-def initial_states(task: str) -> Float32[np.ndarray, "i s"]:
+def initial_states(task: str) -> Float32[np.ndarray, "start s"]:
     "The states that a LIBERO task can start in, one for each of the suite's initial states."
     env = make_environment(EnvConfig(task))
     try: return np.stack([env.reset(number) for number in range(len(env.init_states))])
     finally: env.close()
 
 
-def match_libero(task: str, seen: Float32[np.ndarray, "s"]) -> Start:
+def match_libero(task: str, seen: Float32[np.ndarray, " s"]) -> Start:
     "The start of a LIBERO episode from its first state."
     number, error, other = nearest_state(initial_states(task), seen)
     if error < MATCHED and other > 3*error:

@@ -81,7 +81,7 @@ class SensedScene:
         for name in SEEN + BODIES: getattr(self.data, name)[:] = getattr(now, name)
         self.data.time, self.sites = now.time, model.site_rgba.copy()
 
-    def draw(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+    def draw(self, camera: str) -> UInt8[np.ndarray, "height width 3"]:
         "The kept scene through one camera; the first call makes the renderer."
         if self._renderer is None or self._renderer.model is not self.model:
             self.close()
@@ -97,7 +97,7 @@ class SensedScene:
         self._renderer = None
 
 # %% ../../nbs/15_sim/07_libero.ipynb #921d931b
-def reset_libero(simulator: Any, init_state: Float[np.ndarray, "s"], seed: int, settle: int = 10) -> dict[str, np.ndarray]:
+def reset_libero(simulator: Any, init_state: Float[np.ndarray, " s"], seed: int, settle: int = 10) -> dict[str, np.ndarray]:
     "Reset, set the initial state, let it settle; the sensors' observation, as after a rebuild."
     import mujoco
     before, sim = np.random.get_state(), simulator.sim
@@ -142,7 +142,7 @@ class LiberoEnvironment:
         self.state, self.executed = np.zeros(8, np.float32), np.zeros(7, np.float32)
 
     @property
-    def privileged(self) -> Float[np.ndarray, "p"]: return self.simulator.get_sim_state()  # time, positions, velocities
+    def privileged(self) -> Float[np.ndarray, " physics"]: return self.simulator.get_sim_state()  # time, positions, velocities
 
     def reset(self, init_seed: int) -> Float32[np.ndarray, "8"]:
         "To the initial state with this number; returns the state."
@@ -160,8 +160,10 @@ class LiberoEnvironment:
         self.state = libero_state(observation)
         return Step(self.state, float(reward), bool(success), self._steps >= self.limit)
 
-    def images(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]: return {k: self.scene.draw(c) for k, c in LIBERO_CAMERAS.items()}
-    def image(self) -> UInt8[np.ndarray, "h w 3"]: return self.scene.draw("agentview")
+    def images(self) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+        return {k: self.scene.draw(c) for k, c in LIBERO_CAMERAS.items()}
+
+    def image(self) -> UInt8[np.ndarray, "height width 3"]: return self.scene.draw("agentview")
 
     def close(self) -> None:
         "Give renderer and simulator back; the state and the pictures of the last moment stay."

@@ -106,7 +106,7 @@ def told_by(task: LiberoTask) -> str:
     return named if own == first else own
 
 # %% ../../nbs/15_sim/05_libero_tasks.ipynb #986a6867
-def libero_init_states(task: LiberoTask) -> Float[np.ndarray, "i s"]:
+def libero_init_states(task: LiberoTask) -> Float[np.ndarray, "start s"]:
     "The suite's numbered initial states of a task, flattened simulator states. `UserError` where the file is damaged."
     file = task.home/"init_files"/task.suite/f"{task.file}.pruned_init"
     try:
@@ -116,7 +116,7 @@ def libero_init_states(task: LiberoTask) -> Float[np.ndarray, "i s"]:
         raise UserError(f"The initial states of {task.name} cannot be read from {file} ({error}); install it again.") from error
 
 
-def unpickled_array(file: Path) -> Float[np.ndarray, "i s"]:
+def unpickled_array(file: Path) -> Float[np.ndarray, "start s"]:
     "A numpy array that `torch.save` wrote; nothing else is rebuilt from it."
     import torch
     rebuild = (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct")

@@ -104,12 +104,12 @@ class MetaworldEnvironment:
         self.privileged, reward, _, _, info = self._env.step(self.executed)
         return Step(self.state, float(reward), bool(info["success"]), self._steps >= self.limit)
 
-    def image(self) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self) -> UInt8[np.ndarray, "height width 3"]:
         "Draw the present state; the first call makes the renderer."
         if self._renderer is None: self._renderer = OffscreenRenderer(self._env.model, self.settings)
         return self._renderer.render(self._env.data)
 
-    def images(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]: return {self.cameras[0]: self.image()}
+    def images(self) -> dict[str, UInt8[np.ndarray, "height width 3"]]: return {self.cameras[0]: self.image()}
 
     def close(self) -> None:
         "Give the renderer back."

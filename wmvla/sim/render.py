@@ -78,7 +78,7 @@ def apply_settings(model: Any, settings: RenderSettings) -> None:
 UNSEEN = 5  # a geom group that MuJoCo does not draw
 
 
-def in_view(model: Any, data: Any, camera: str) -> Bool[np.ndarray, "geom"]:
+def in_view(model: Any, data: Any, camera: str) -> Bool[np.ndarray, " geom"]:
     "May any of a geom's box be inside the square picture of this camera? (Infinite planes always.)"
     eye, half = model.camera(camera).id, np.radians(model.cam_fovy[model.camera(camera).id])/2
     sides = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 0]])*np.cos(half) - [0, 0, np.sin(half)]
@@ -119,7 +119,7 @@ class OffscreenRenderer:
         _close_at_exit()
         _open.add(self)
 
-    def render(self, data: Any, camera: str | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    def render(self, data: Any, camera: str | None = None) -> UInt8[np.ndarray, "height width 3"]:
         "The picture of the MjData as it is now, through the settings' camera or another, a copy of its own."
         camera, group = camera or self.settings.camera, self.model.geom_group.copy()
         if self.settings.quality == "fast": self.model.geom_group[~in_view(self.model, data, camera)] = UNSEEN

@@ -36,7 +36,7 @@ class Sight:
 
     def __init__(self, camera: str, needed: int):
         self.camera, self.needed = camera, needed
-        self.frames: deque[Float[Tensor, "b 3 h w"]] = deque(maxlen=max(1, needed))
+        self.frames: deque[Float[Tensor, "b 3 height width"]] = deque(maxlen=max(1, needed))
         self.asked = False  # was a chunk made of what is here, and nothing seen since?
 
     def watch(self, batch: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Sight:
         self.frames.append(frame.detach().clone())
         self.asked = False
 
-    def window(self) -> tuple[Float[Tensor, "b n 3 h w"], Bool[Tensor, "b n"]]:
+    def window(self) -> tuple[Float[Tensor, "b frame 3 height width"], Bool[Tensor, "b frame"]]:
         "The last frames, the first repeated where the episode has not that many yet, and which of them exist."
         missing = self.frames.maxlen - len(self.frames)
         frames = torch.stack([self.frames[0]] * missing + list(self.frames), 1)
@@ -69,7 +69,7 @@ def watch_alone(sight: Sight, batch: dict[str, Any]) -> None:
     sight.watch(batch)
 
 
-def frames_seen(sight: Sight, batch: dict[str, Any]) -> tuple[Float[Tensor, "b n 3 h w"], Bool[Tensor, "b n"]]:
+def frames_seen(sight: Sight, batch: dict[str, Any]) -> tuple[Float[Tensor, "b frame 3 height width"], Bool[Tensor, "b frame"]]:
     "The frames of a decision: those that an evaluator hands over, else those that were watched."
     sight.asked = True
     if FRAMES not in batch: return sight.window()
@@ -103,17 +103,17 @@ def own_encoder(config: SmolVLAWorldConfig) -> SmallEncoder | None:
 @torch.no_grad()
 def recent_latents(
     encoder: Encoder,
-    frames: Float[Tensor, "b n 3 h w"],
-    exists: Bool[Tensor, "b n"],
+    frames: Float[Tensor, "b frame 3 height width"],
+    exists: Bool[Tensor, "b frame"],
     history: int,  # T latents, each of the clip that ends at its frame
-) -> tuple[Float[Tensor, "b t m"], Bool[Tensor, "b t"]]:
+) -> tuple[Float[Tensor, "b t latent"], Bool[Tensor, "b t"]]:
     "Raw latents of the last frames, and which of them exist; one call of the encoder."
     window, stride = encoder.window, encoder.stride
     ends = torch.arange(frames.shape[1] - history, frames.shape[1])
     if len(ends) and int(ends[0]) < (window - 1) * stride:
         raise UserError(f"{frames.shape[1]} frames do not hold {history} clips of {window} frames, {stride} apart.")
-    pictures = raw_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # b n h w 3
+    pictures = raw_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # b frame height width 3
     steps = ends[:, None] + stride * torch.arange(1 - window, 1)
-    clips = pictures[:, steps].flatten(0, 1)  # (b t) window h w 3
+    clips = pictures[:, steps].flatten(0, 1)  # (b t) clip height width 3
     tokens = encoder.encode(clips if window > 1 else clips[:, 0])
     return tokens.flatten(1).float().unflatten(0, (len(frames), history)).to(frames.device), exists[:, ends]

@@ -80,7 +80,7 @@ class WorldBranch(nn.Module):
         with seeded("smolvla_world fusion", self.seed): self.fusions = nn.ModuleList(one() for _ in range(count))
 
     @property
-    def gates(self) -> Float[Tensor, " g"]:
+    def gates(self) -> Float[Tensor, " gate"]:
         "The strengths of all gates, tanh(g)."
         return torch.cat([f.gate.tanh().reshape(-1) for f in self.fusions])
 
@@ -152,11 +152,11 @@ def fit_latents(branch: WorldBranch, store: LatentStore, split: str = "") -> Non
 class Scene:
     "The normalised latents of a batch; samples that are not finite hold zeros."
 
-    history: Float[Tensor, "b t m"]
+    history: Float[Tensor, "b t latent"]
     history_mask: Bool[Tensor, "b t"]
-    predicted: Float[Tensor, "b k m"] | None  # with its graph; None where Prophet was not asked
+    predicted: Float[Tensor, "b k latent"] | None  # with its graph; None where Prophet was not asked
     finite: Bool[Tensor, " b"]
-    future: Float[Tensor, "b k m"] | None = None
+    future: Float[Tensor, "b k latent"] | None = None
     future_mask: Bool[Tensor, "b k"] | None = None
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #e0ff4688
@@ -165,14 +165,14 @@ def scene_of(branch: WorldBranch, batch: dict[str, Any]) -> Scene:
     return predict_scene(branch, *(batch[key] for key in (HISTORY, HISTORY_MASK, FUTURE, FUTURE_MASK)))
 
 
-def finite_rows(x: Float[Tensor, "b t m"], mask: Bool[Tensor, "b t"]) -> Bool[Tensor, " b"]:
+def finite_rows(x: Float[Tensor, "b t latent"], mask: Bool[Tensor, "b t"]) -> Bool[Tensor, " b"]:
     "Samples whose existing steps are all finite."
     return x.masked_fill(~mask[..., None], 0.0).isfinite().all(2).all(1)
 
 
 def predict_scene(
-    branch: WorldBranch, history: Float[Tensor, "b t m"], history_mask: Bool[Tensor, "b t"],
-    future: Float[Tensor, "b k m"] | None = None, future_mask: Bool[Tensor, "b k"] | None = None,
+    branch: WorldBranch, history: Float[Tensor, "b t latent"], history_mask: Bool[Tensor, "b t"],
+    future: Float[Tensor, "b k latent"] | None = None, future_mask: Bool[Tensor, "b k"] | None = None,
     predict: bool = True,
 ) -> Scene:
     "Normalise raw latents and predict."
@@ -187,7 +187,7 @@ def predict_scene(
 
 def memory_from(
     branch: WorldBranch, scene: Scene, source: str, episode: Int[Tensor, " b"] | None = None,
-    noise: Float[Tensor, "b k m"] | None = None,  # of a drawn memory
+    noise: Float[Tensor, "b k latent"] | None = None,  # of a drawn memory
 ) -> Memory | None:
     "The memory called `source`; faulty samples hold NaN, which the gates refuse and count."
     predicted = None if scene.predicted is None else scene.predicted.detach()
@@ -210,7 +210,9 @@ def own_chance(branch: WorldBranch, source: str) -> float:
     return scheduled_probability(int(branch.step), branch.config.world_schedule_steps) if source == "scheduled" else 0.0
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #49366cc0
-def from_noise(source: str, predicted: Float[Tensor, "b k m"], noise: Float[Tensor, "b k m"]) -> Float[Tensor, "b k m"]:
+def from_noise(
+    source: str, predicted: Float[Tensor, "b k latent"], noise: Float[Tensor, "b k latent"]
+) -> Float[Tensor, "b k latent"]:
     "A drawn memory whose luck is given."
     if source == "random_unit": return noise
     return matched_noise(predicted, noise=noise) if source == "random" else sorted_steps(predicted, noise[..., 0])

@@ -67,7 +67,7 @@ def masked_mean(x: Float[Tensor, "b k"], mask: Bool[Tensor, "b k"]) -> Float[Ten
     return x.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-def mean_length(x: Float[Tensor, "b k m"], mask: Bool[Tensor, "b k"]) -> Float[Tensor, ""]:
+def mean_length(x: Float[Tensor, "b k latent"], mask: Bool[Tensor, "b k"]) -> Float[Tensor, ""]:
     "Mean length of existing, finite steps."
     length = x.norm(dim=-1)
     return masked_mean(length.nan_to_num(0.0, 0.0, 0.0), mask & length.isfinite())

@@ -43,10 +43,10 @@ def task_weights(
 
 # %% ../../nbs/55_stats/03_averages.ipynb #e758338e
 def tilted_shares(
-    counts: Float[np.ndarray, "*r t v"],  # how often each outcome was seen in each task
-    values: Float[np.ndarray, " v"],  # what an outcome is worth, e.g. 1, 0, -1
-    push: Float[np.ndarray, "*r t"],  # > 0 moves the means down, 0 leaves the observed shares
-) -> Float[np.ndarray, "*r t v"]:
+    counts: Float[np.ndarray, "*resample task outcome"],  # how often each outcome was seen in each task
+    values: Float[np.ndarray, " outcome"],  # what an outcome is worth, e.g. 1, 0, -1
+    push: Float[np.ndarray, "*resample task"],  # > 0 moves the means down, 0 leaves the observed shares
+) -> Float[np.ndarray, "*resample task outcome"]:
     "Most likely shares of the outcomes under a push (Owen, Empirical Likelihood, 2001, section 2.4, here stratified)."
     n = counts.sum(-1)
     lift = push[..., None] * values
@@ -62,11 +62,11 @@ def tilted_shares(
 
 # %% ../../nbs/55_stats/03_averages.ipynb #aaebe09e
 def pushed(
-    counts: Float[np.ndarray, "*r t v"],
-    values: Float[np.ndarray, " v"],
-    weights: Float[np.ndarray, " t"],
-    push: Float[np.ndarray, " *r"],
-) -> tuple[Float[np.ndarray, " *r"], Float[np.ndarray, " *r"]]:
+    counts: Float[np.ndarray, "*resample task outcome"],
+    values: Float[np.ndarray, " outcome"],
+    weights: Float[np.ndarray, " task"],
+    push: Float[np.ndarray, " *resample"],
+) -> tuple[Float[np.ndarray, " *resample"], Float[np.ndarray, " *resample"]]:
     "Weighted mean, and the variance of its estimate, under a push."
     shares, n = tilted_shares(counts, values, push[..., None] * weights), counts.sum(-1)
     means = shares @ values
@@ -75,11 +75,11 @@ def pushed(
 
 
 def score_limit(
-    counts: Float[np.ndarray, "*r t v"],
-    values: Float[np.ndarray, " v"],
-    weights: Float[np.ndarray, " t"],
+    counts: Float[np.ndarray, "*resample task outcome"],
+    values: Float[np.ndarray, " outcome"],
+    weights: Float[np.ndarray, " task"],
     z: float,  # > 0: the lower limit, < 0: the upper one
-) -> Float[np.ndarray, " *r"]:
+) -> Float[np.ndarray, " *resample"]:
     "The weighted mean that lies |z| of its own standard errors from the observed one; leading axes are separate tables."
     estimate, size = (counts @ values / counts.sum(-1)) @ weights, counts.sum((-1, -2))
     low, high = np.zeros(estimate.shape), np.ones(estimate.shape)
@@ -91,8 +91,12 @@ def score_limit(
     return mean
 
 # %% ../../nbs/55_stats/03_averages.ipynb #30b8dcb4
-def stratified_interval(counts: Float[np.ndarray, "t v"], values: Float[np.ndarray, " v"], weights: Float[np.ndarray, " t"],
-                        level: float) -> Interval:
+def stratified_interval(
+    counts: Float[np.ndarray, "task outcome"],
+    values: Float[np.ndarray, " outcome"],
+    weights: Float[np.ndarray, " task"],
+    level: float,
+) -> Interval:
     "Weighted mean of outcomes with score limits; nan limits where one of several tasks has fewer than two episodes."
     n = counts.sum(-1)
     if len(n) == 0 or (n == 0).any():
@@ -106,9 +110,9 @@ def stratified_interval(counts: Float[np.ndarray, "t v"], values: Float[np.ndarr
 
 
 def stratified_rate(
-    successes: Int[np.ndarray, " t"],  # of every task
-    n: Int[np.ndarray, " t"],  # episodes of every task
-    weights: Float[np.ndarray, " t"],  # sum to one
+    successes: Int[np.ndarray, " task"],  # of every task
+    n: Int[np.ndarray, " task"],  # episodes of every task
+    weights: Float[np.ndarray, " task"],  # sum to one
     level: float = 0.95,  # two-sided confidence
 ) -> Interval:
     "Weighted mean of the tasks' success rates; Wilson's interval for one task, Miettinen and Nurminen's idea (1985) for several."
@@ -117,10 +121,10 @@ def stratified_rate(
 
 # %% ../../nbs/55_stats/03_averages.ipynb #3f627d26
 def stratified_difference(
-    first: Int[np.ndarray, " t"],  # pairs of every task where only the first arm succeeded
-    second: Int[np.ndarray, " t"],  # only the second
-    n: Int[np.ndarray, " t"],  # all pairs
-    weights: Float[np.ndarray, " t"],  # sum to one
+    first: Int[np.ndarray, " task"],  # pairs of every task where only the first arm succeeded
+    second: Int[np.ndarray, " task"],  # only the second
+    n: Int[np.ndarray, " task"],  # all pairs
+    weights: Float[np.ndarray, " task"],  # sum to one
     level: float = 0.95,  # two-sided confidence
 ) -> Interval:
     "Weighted mean of paired differences of success; with one task the score interval of Tango (Statistics in Medicine 17, 1998)."
@@ -129,9 +133,9 @@ def stratified_difference(
 
 # %% ../../nbs/55_stats/03_averages.ipynb #492db53a
 def crossed_interval(
-    values: Float[np.ndarray, "s k"],  # of every training on every triple
-    task: Int[np.ndarray, " k"],  # which task a triple belongs to
-    weights: Float[np.ndarray, " t"],  # of the tasks, sum to one
+    values: Float[np.ndarray, "training triple"],  # of every training on every triple
+    task: Int[np.ndarray, " triple"],  # which task a triple belongs to
+    weights: Float[np.ndarray, " task"],  # of the tasks, sum to one
     level: float = 0.95,  # two-sided confidence
 ) -> Interval:
     "Weighted mean over trainings and triples, both random, tasks fixed: two-way random effects (cf. Owen 2007, pigeonholes)."
@@ -182,7 +186,7 @@ def pooled_views(episodes: Mapping[str, int], groups: Mapping[str, str] | None =
 # %% ../../nbs/55_stats/03_averages.ipynb #3a6c0a4a
 def crossed_table(
     records: Sequence[EpisodeRecord],  # of one arm and one memory source
-) -> tuple[list[str], Float[np.ndarray, "s k"]]:
+) -> tuple[list[str], Float[np.ndarray, "training triple"]]:
     "Task of every triple, and success by training and triple; `UserError` where a training lacks a triple or has it twice."
     trainings, triples = sorted({r.train_seed for r in records}), sorted({r.triple for r in records})
     played = {(r.train_seed, r.triple): float(r.success) for r in records}
@@ -196,10 +200,10 @@ def crossed_table(
 # %% ../../nbs/55_stats/03_averages.ipynb #7458b6cb
 def no_narrower(
     crossed: Interval,  # from `crossed_interval` of the same values
-    values: Float[np.ndarray, "s k"],
-    outcomes: Float[np.ndarray, " v"],  # what one value may be
-    task: Int[np.ndarray, " k"],
-    weights: Float[np.ndarray, " t"],
+    values: Float[np.ndarray, "training triple"],
+    outcomes: Float[np.ndarray, " outcome"],  # what one value may be
+    task: Int[np.ndarray, " triple"],
+    weights: Float[np.ndarray, " task"],
     level: float = 0.95,
 ) -> Interval:
     "At least as wide as the score interval of one training's triples, and inside the outcomes' range."
@@ -210,8 +214,14 @@ def no_narrower(
     return Interval(crossed.estimate, float(low), float(high))
 
 # %% ../../nbs/55_stats/03_averages.ipynb #028f928f
-def average_rows(arm: str, tasks: Sequence[str], values: Float[np.ndarray, "s k"], outcomes: Float[np.ndarray, " v"],
-                 groups: Mapping[str, str] | None, level: float) -> list[AverageRow]:
+def average_rows(
+    arm: str,
+    tasks: Sequence[str],
+    values: Float[np.ndarray, "training triple"],
+    outcomes: Float[np.ndarray, " outcome"],
+    groups: Mapping[str, str] | None,
+    level: float,
+) -> list[AverageRow]:
     "One row a view of `average_views`; `outcomes` are the values that an episode, or a pair, may have."
     rows, names = [], np.array(tasks)
     for over, weights in average_views(tasks, groups).items():

@@ -134,8 +134,8 @@ def newcombe(
 
 # %% ../../nbs/55_stats/00_paired.ipynb #cbf8997e
 def paired_difference(
-    a: Bool[np.ndarray, " n"],  # successes of the first arm
-    b: Bool[np.ndarray, " n"],  # successes of the second arm on the same triples, in the same order
+    a: Bool[np.ndarray, " sample"],  # successes of the first arm
+    b: Bool[np.ndarray, " sample"],  # successes of the second arm on the same triples, in the same order
     level: float = 0.95,  # two-sided confidence
 ) -> PairedResult:
     "Rate of `a` minus rate of `b`: Newcombe's interval (method 10), McNemar's exact two-sided p; `UserError` without pairs."
@@ -150,7 +150,7 @@ def paired_difference(
 def pair_records(
     first: Sequence[EpisodeRecord],  # one arm's episodes, any order
     second: Sequence[EpisodeRecord],  # the other arm's
-) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+) -> tuple[Bool[np.ndarray, " sample"], Bool[np.ndarray, " sample"]]:
     "Successes of both on the same (training seed, triple), in one order; `UserError` for a missing partner or a double."
     keyed = [{(r.train_seed, r.triple): r.success for r in rows} for rows in (first, second)]
     for rows, found in zip((first, second), keyed, strict=True):
@@ -167,7 +167,7 @@ def pair_records(
 def triple_differences(
     first: Sequence[EpisodeRecord],  # one arm's episodes, any order, any number of training seeds
     second: Sequence[EpisodeRecord],  # the other arm's
-) -> Int[np.ndarray, " k"]:
+) -> Int[np.ndarray, " triple"]:
     "Successes of `first` minus those of `second` on every triple, summed over training seeds; refuses what `pair_records` does."
     pair_records(first, second)
     sums = Counter()
@@ -178,8 +178,8 @@ def triple_differences(
 
 # %% ../../nbs/55_stats/00_paired.ipynb #43308732
 def shared_luck(
-    differences: Float[np.ndarray, " n"],  # first minus second, one a pair
-    triple: Int[np.ndarray, " n"],  # which triple a pair was played on
+    differences: Float[np.ndarray, " sample"],  # first minus second, one a pair
+    triple: Int[np.ndarray, " sample"],  # which triple a pair was played on
 ) -> float:
     "Design effect of triples that several trainings play: variance of the mean over that of independent pairs, at least 1."
     off = differences - differences.mean()
@@ -205,7 +205,7 @@ def paired_trainings(
     return widened_by_design(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #d7a12046
-def fair_coins(n: int) -> Float[np.ndarray, " n1"]:
+def fair_coins(n: int) -> Float[np.ndarray, " wins"]:
     "Chance of 0, 1, ... n heads of n fair coins; every one to full precision, however small."
     if n == 0: return np.ones(1)
     half = fair_coins(n // 2)
@@ -214,7 +214,7 @@ def fair_coins(n: int) -> Float[np.ndarray, " n1"]:
 
 
 def clustered_sign_test(
-    differences: Int[np.ndarray, " k"],  # one an independent cluster, as from `triple_differences`
+    differences: Int[np.ndarray, " triple"],  # one an independent cluster, as from `triple_differences`
 ) -> float:
     "Exact two-sided p of the sign-flip test: |sum| under all choices of the clusters' signs; 1 where nothing differs."
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
@@ -258,9 +258,9 @@ def expanded_tail(clusters: int, level: float = 0.95) -> float:
 
 # %% ../../nbs/55_stats/00_paired.ipynb #0c17e080
 def clustered_bootstrap_ratio(
-    numerator: Float[np.ndarray, " n"],  # error of every sample with the corrupted memory
-    denominator: Float[np.ndarray, " n"],  # error of the same samples with the true memory
-    cluster: Int[np.ndarray, " n"],  # episode of every sample
+    numerator: Float[np.ndarray, " sample"],  # error of every sample with the corrupted memory
+    denominator: Float[np.ndarray, " sample"],  # error of the same samples with the true memory
+    cluster: Int[np.ndarray, " sample"],  # episode of every sample
     n: int = 2000,  # bootstrap draws
     seed: int = 0,
 ) -> Interval:

@@ -30,10 +30,10 @@ BETS = np.linspace(0.17, 0.98, 16) ** 2  # what the gamblers stake, as a share o
 
 
 def log_evidence(
-    differences: Float[np.ndarray, " k"],  # one a triple, each in [-1, 1]
-    nulls: Float[np.ndarray, " m"],  # the mean differences that are bet against, each in (-1, 1)
-    bets: Float[np.ndarray, " b"] | None = None,  # one a gambler on either side, each in (0, 1); none: `BETS`
-) -> Float[np.ndarray, " m"]:
+    differences: Float[np.ndarray, " triple"],  # one a triple, each in [-1, 1]
+    nulls: Float[np.ndarray, " null"],  # the mean differences that are bet against, each in (-1, 1)
+    bets: Float[np.ndarray, " bet"] | None = None,  # one a gambler on either side, each in (0, 1); none: `BETS`
+) -> Float[np.ndarray, " null"]:
     "log of the joint wealth of all gamblers against each null; `UserError` for a difference beyond [-1, 1]."
     if len(differences) and np.abs(differences).max() > 1:
         beyond = differences[np.abs(differences).argmax()]
@@ -49,8 +49,8 @@ GRID = np.linspace(-1, 1, 403)[1:-1]  # of mean differences, with 0 in its middl
 
 
 def evidence_boundary(
-    differences: Float[np.ndarray, " k"],
-    bets: Float[np.ndarray, " b"] | None,
+    differences: Float[np.ndarray, " triple"],
+    bets: Float[np.ndarray, " bet"] | None,
     inside: float,  # a difference that is kept
     outside: float,  # one that is not
     bound: float,
@@ -64,9 +64,9 @@ def evidence_boundary(
 
 
 def confidence_sequence(
-    differences: Float[np.ndarray, " k"],  # one a triple so far, each in [-1, 1]
+    differences: Float[np.ndarray, " triple"],  # one a triple so far, each in [-1, 1]
     level: float = 0.95,  # that the truth is inside at all times together
-    bets: Float[np.ndarray, " b"] | None = None,  # `log_evidence`'s
+    bets: Float[np.ndarray, " bet"] | None = None,  # `log_evidence`'s
 ) -> Interval:
     "The mean so far, and the mean differences against which the gamblers have less than 1 / (1 - level)."
     bound = -math.log(1 - level)
@@ -98,7 +98,7 @@ class SequentialConfig:
                             "must lie between 0 and 1, worth and expected in [0, 1], and block be 1 or more.")
 
     @property
-    def bets(self) -> Float[np.ndarray, " b"]:
+    def bets(self) -> Float[np.ndarray, " bet"]:
         "The gamblers' stakes."
         return np.append(BETS, np.full(len(BETS), min(self.expected, BETS[-1]))) if self.expected > 0 else BETS
 
@@ -119,7 +119,7 @@ class SequentialResult:
 
 # %% ../../nbs/55_stats/01_sequential.ipynb #fea0c366
 def decide_sequentially(
-    differences: Float[np.ndarray, " k"],  # first minus second, one a triple, each in [-1, 1]
+    differences: Float[np.ndarray, " triple"],  # first minus second, one a triple, each in [-1, 1]
     config: SequentialConfig = SequentialConfig(),
 ) -> SequentialResult:
     "Decide by the evidence against zero, and by the confidence sequence for `worth`."
@@ -150,7 +150,7 @@ def random_order(triples: Sequence[Triple], *name: str | int) -> list[Triple]:
 
 # %% ../../nbs/55_stats/01_sequential.ipynb #40a6c724
 def compare_until(
-    play: Callable[[Sequence[Triple]], Float[np.ndarray, " k"]],  # differences of some triples: plays both arms on each
+    play: Callable[[Sequence[Triple]], Float[np.ndarray, " triple"]],  # differences of some triples: plays both arms on each
     triples: Sequence[Triple],  # all that may be played
     config: SequentialConfig = SequentialConfig(),
     seed: int = 0,  # of the order
@@ -170,7 +170,7 @@ def compare_until(
 def stopping_lead(
     discordant: int,  # how many discordant pairs at most
     config: SequentialConfig = SequentialConfig(),  # its level and bets
-) -> Int[np.ndarray, " d"]:
+) -> Int[np.ndarray, " discordant"]:
     "The lead (wins - losses) from which a study stops after 1, 2, ... discordant pairs; beyond the pairs where none is enough."
     pairs, bets = np.arange(1, discordant + 1), np.concatenate([config.bets, -config.bets])
     low, high = np.zeros(discordant, int), pairs + 1  # not enough, enough: the evidence grows with the lead
@@ -187,7 +187,7 @@ def stopping_chances(
     discordant: int,  # how many discordant pairs at most
     share: float,  # of the discordant pairs that the first arm wins; 0.5 where the arms are equal
     config: SequentialConfig = SequentialConfig(),
-) -> Float[np.ndarray, "2 d"]:
+) -> Float[np.ndarray, "2 discordant"]:
     "Chance to stop for the first arm, and for the second, at 1, 2, ... discordant pairs when looking after each: exact."
     leads, chances, alive = stopping_lead(discordant, config), np.zeros((2, discordant)), np.ones(1)
     for pairs in range(1, discordant + 1):

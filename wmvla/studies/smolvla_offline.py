@@ -76,7 +76,7 @@ def errors_of(
     decide: Callable[[Sequence[Request]], Sequence[Float[np.ndarray, "h a"]]],
     table: EpisodeTable,
     films: Mapping[int, Sequence[Seen]],  # episode -> what is seen at its decisions; two or more
-) -> tuple[Float[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, " sample"], Int64[np.ndarray, " sample"]]:
     "(mean absolute action error of every decision, its episode) while two or more episodes run; `UserError` for fewer."
     if len(films) < 2: raise UserError("A memory is lent by another validation episode; record more, or more tasks.")
     errors, owners = [], []
@@ -93,7 +93,7 @@ def errors_of(
 @torch.inference_mode()
 def recorded_errors(
     agent: LeRobotAgent, table: EpisodeTable, episodes: Sequence[int], spoil: Spoil | None = None
-) -> tuple[Float[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, " sample"], Int64[np.ndarray, " sample"]]:
     "`errors_of` a policy on recorded episodes, with its own memory or a spoilt one."
     films = {e: film_of(table, e, agent.look, int(table.length[e])) for e in episodes}
     return errors_of(partial(offline_chunks, agent, spoil=spoil), table, films)

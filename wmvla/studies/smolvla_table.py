@@ -122,7 +122,7 @@ class Study:
 def trivial_action_errors(
     table: EpisodeTable,
     train: Sequence[int],  # episodes that the constant is the median of
-    decided: Int64[np.ndarray, " n"],  # the episode of every decision, in the order of each episode's decisions
+    decided: Int64[np.ndarray, " sample"],  # the episode of every decision, in the order of each episode's decisions
     execute: int,  # actions between two of them
 ) -> dict[str, float]:
     "Mean absolute action error of the constant and of the last action, on the decisions of `recorded_errors`."

@@ -28,7 +28,7 @@ COLOURS = {"sky": (235, 240, 245), "curtain": (120, 125, 140), "mark": (60, 160,
            "ball": (215, 60, 50), "hand": (40, 80, 200)}
 
 
-def paint(picture: Float[Tensor, "b h w 3"], where: Bool[Tensor, "b h w"], colour: str) -> None:
+def paint(picture: Float[Tensor, "b height width 3"], where: Bool[Tensor, "b height width"], colour: str) -> None:
     "Colour the pixels of a mask, in place."
     picture[where] = torch.tensor(COLOURS[colour], dtype=picture.dtype)
 
@@ -82,7 +82,7 @@ class ToyVectorEnv(VectorEnv):
         self.played += self.num_envs
         return toy_observation(self.world, self.pixels), {}
 
-    def step(self, actions: Float[np.ndarray, "n 1"]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(self, actions: Float[np.ndarray, "b 1"]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict]:
         "Play on; after the end, begin new episodes instead."
         reward, over = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         if self.world.done: return self.reset()[0], reward, over, over.copy(), {}

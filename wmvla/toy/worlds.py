@@ -32,7 +32,7 @@ from ..data.source import DatasetKeys
 def uniforms(
     seeds: Int64[np.ndarray, " b"],  # names of episodes
     count: int,  # draws of each
-) -> Float64[np.ndarray, "b u"]:
+) -> Float64[np.ndarray, "b draw"]:
     "Numbers in -1..1 that depend on their seed and their place alone."
     step, first, second = (np.array([c], np.uint64) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -73,18 +73,18 @@ class ToyConfig:
 class Film:
     "What happens in b episodes of l steps, whatever the hand does; nan where nothing is to be seen."
 
-    ball: Float[Tensor, "b l"]
-    mark: Float[Tensor, "b l"]  # a mark on the ground
-    goal: Float[Tensor, "b g"]  # the hand must be near one of these places in the end
+    ball: Float[Tensor, "b t"]
+    mark: Float[Tensor, "b t"]  # a mark on the ground
+    goal: Float[Tensor, "b goal"]  # the hand must be near one of these places in the end
     want: Float[Tensor, " b"]  # the one that the expert goes to
 
 
-def unseen(u: Float[Tensor, "b u"], config: ToyConfig) -> Float[Tensor, "b l"]:
+def unseen(u: Float[Tensor, "b draw"], config: ToyConfig) -> Float[Tensor, "b t"]:
     "Nothing, in every episode and at every step."
     return torch.full((len(u), config.length), torch.nan)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #4ef18e3a
-def film_intercept(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_intercept(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "A ball that crosses behind a curtain, from one place to an independent one."
     start, end = u[:, :1], 0.8 * u[:, 1:2]
     path = start + (end - start) * torch.arange(config.length) / config.length
@@ -97,7 +97,7 @@ INTERCEPT = ToyConfig(
     tolerance=0.25, haze=0.35, curtain=(4, 12), blind=0.25 / 0.8, informed=0.25 / 0.35)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #47e6edf2
-def film_static(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_static(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "A mark that never moves, and a ball that lands somewhere around it."
     mark = 0.6 * u[:, :1]
     goal = mark + config.haze * u[:, 1:2]
@@ -109,7 +109,7 @@ STATIC = ToyConfig(
     tolerance=0.2, haze=0.4, blind=0.5, informed=0.5)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #09f9e578
-def film_noise(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_noise(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "A ball that jumps around a mark."
     still = film_static(config, u)
     return replace(still, ball=still.mark + config.haze * u[:, 4 : 4 + config.length])
@@ -120,7 +120,7 @@ NOISE = ToyConfig(
     tolerance=0.2, haze=0.4, blind=0.5, informed=0.5)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #eef6b25a
-def film_bimodal(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_bimodal(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "Two baskets, 0.6 to either side of a mark."
     mark = 0.3 * u[:, :1]
     goal = mark + torch.tensor([-0.6, 0.6])
@@ -132,7 +132,7 @@ BIMODAL = ToyConfig(
     "bimodal", "go to either basket", "a choice helps: the mean of two right answers is wrong", tolerance=0.25, informed=1.0)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #3acf6ce0
-def film_blank(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_blank(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "A ball that falls straight down, soon behind a curtain."
     return Film(u[:, :1].repeat(1, config.length), unseen(u, config), u[:, :1], u[:, 0])
 
@@ -142,7 +142,7 @@ BLANK = ToyConfig(
     tolerance=0.3, curtain=(3, 16), blind=0.3, informed=1.0, window=12)
 
 # %% ../../nbs/12_toy/00_worlds.ipynb #16f1c175
-def film_broken(config: ToyConfig, u: Float[Tensor, "b u"]) -> Film:
+def film_broken(config: ToyConfig, u: Float[Tensor, "b draw"]) -> Film:
     "A mark far from the middle, and a ball that lands near it."
     side = torch.where(u[:, :1] > 0, 1.0, -1.0)
     mark = side * (0.7 + 0.1 * u[:, 2:3])
@@ -178,12 +178,12 @@ def draw_film(config: ToyConfig, seeds: Int64[np.ndarray, " b"]) -> Film:
 PLACES = torch.linspace(-1.2, 1.2, 16)
 
 
-def place_features(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b p"]:
+def place_features(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
     "How near `x` is to each of the places, 0..1; zero for nan."
     return torch.exp(-0.5 * ((x[..., None] - PLACES) / 0.15) ** 2).nan_to_num(0.0)
 
 
-def film_features(film: Film) -> Float[Tensor, "b l d"]:
+def film_features(film: Film) -> Float[Tensor, "b t d"]:
     "Every frame of a film: the places of the ball, then those of the mark."
     return torch.cat([place_features(film.ball), place_features(film.mark)], -1)
 
@@ -244,7 +244,7 @@ class ToyEpisodes:
     "A recording."
 
     table: EpisodeTable
-    latents: Float16[Tensor, "f d"]
+    latents: Float16[Tensor, "frame d"]
 
 
 def toy_episodes(
@@ -268,6 +268,6 @@ def toy_episodes(
     return ToyEpisodes(table, latents.half())
 
 
-def episode_names(purpose: str, world: str, seed: int, n: int) -> Int64[np.ndarray, " n"]:
+def episode_names(purpose: str, world: str, seed: int, n: int) -> Int64[np.ndarray, " b"]:
     "n numbers of episodes for this purpose; another purpose, world or seed gets others (one in 10^10 apart)."
     return seed_from("toy", purpose, world, seed) % 2**62 + np.arange(n, dtype=np.int64)

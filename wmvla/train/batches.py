@@ -47,13 +47,13 @@ class TrainData:
     split: Split
     store: LatentStore
     spec: WindowSpec
-    state: Float[Tensor, "f s"]  # every frame of the dataset
-    action: Float[Tensor, "f a"]
-    episode: Int[Tensor, " f"]
-    text: Float[Tensor, "e w"]  # embedded instruction of every episode
+    state: Float[Tensor, "frame s"]  # every frame of the dataset
+    action: Float[Tensor, "frame a"]
+    episode: Int[Tensor, " frame"]
+    text: Float[Tensor, "episode text"]  # embedded instruction of every episode
     train: Int[Tensor, " _"]  # frame ids that may be fitted
     validation: Int[Tensor, " _"]  # frame ids that may not
-    codes: Int[Tensor, "f n"] | None = None  # of every frame, for the arms that read or predict them
+    codes: Int[Tensor, "frame n"] | None = None  # of every frame, for the arms that read or predict them
     quantiser: Quantiser | None = None  # what made the codes, and makes them in a rollout
 
     @property
@@ -169,7 +169,7 @@ def batch_to(batch: Batch, device: str | torch.device) -> Batch:
 
 # %% ../../nbs/45_train/00_batches.ipynb #d1857540
 def batch_frames(
-    frames: Int[Tensor, " n"],  # frames to draw from, with replacement
+    frames: Int[Tensor, " frame"],  # frames to draw from, with replacement
     steps: int,
     batch: int,  # frames a step
     seed: int,

@@ -62,7 +62,7 @@ def save_often(training: Training, row: StepRow) -> None:
     if saves(row.step, training.job.train): save_state(training)
 
 # %% ../../nbs/45_train/05_callbacks.ipynb #68208b90
-def spread_frames(data_frames: Int[Tensor, " m"], most: int = 1024) -> Int[Tensor, " n"]:
+def spread_frames(data_frames: Int[Tensor, " frame"], most: int = 1024) -> Int[Tensor, " sample"]:
     "At most `most` of the frames, evenly spread."
     return data_frames[:: max(1, -(-len(data_frames) // most))]
 

@@ -50,12 +50,12 @@ class StepRow:
     loss_gripper: float = math.nan
 
 # %% ../../nbs/45_train/04_state.ipynb #1a7f0f2e
-def rows_table(rows: list[StepRow]) -> Float64[Tensor, "r c"]:
+def rows_table(rows: list[StepRow]) -> Float64[Tensor, "row column"]:
     "Rows as numbers."
     return torch.tensor([astuple(row) for row in rows], dtype=torch.float64).reshape(len(rows), len(fields(StepRow)))
 
 
-def table_rows(table: Float64[Tensor, "r c"]) -> list[StepRow]:
+def table_rows(table: Float64[Tensor, "row column"]) -> list[StepRow]:
     "Numbers as rows."
     whole = [f.type is int or f.type == "int" for f in fields(StepRow)]
     return [StepRow(*(int(v) if w else v for v, w in zip(row, whole, strict=True))) for row in table.tolist()]

@@ -59,7 +59,7 @@ def holds(found: Interval, truth: float) -> tuple[int, int]:
 
 
 def held_intervals(
-    seen: Mapping[tuple[str, int], Bool[np.ndarray, " n"]],  # (arm, training) -> success on the triples
+    seen: Mapping[tuple[str, int], Bool[np.ndarray, " triple"]],  # (arm, training) -> success on the triples
     true: Mapping[tuple[str, int], float],  # the rates of the same weights
 ) -> dict[str, tuple[int, int]]:
     "How many intervals of each kind hold the truth: rates, differences from A of one training, pooled, by triple."

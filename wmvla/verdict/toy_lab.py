@@ -126,8 +126,8 @@ def policy_inputs(world: ToyWorld, frames: Sequence[Tensor], state: Tensor, c: P
 class Played:
     "The episodes of one policy."
 
-    success: Bool[np.ndarray, " n"]
-    hand: Float32[np.ndarray, " n"]  # where it was in the end
+    success: Bool[np.ndarray, " b"]
+    hand: Float32[np.ndarray, " b"]  # where it was in the end
     gate: float  # strength; nan without one
     share: float  # mean |tanh(g)*ctx| / |h| over decisions
     entropy: float  # mean over decisions and episodes
@@ -139,7 +139,7 @@ class Played:
 def play_toys(
     policy: WorldPolicy,
     world: str,
-    names: Int64[np.ndarray, " n"],  # of the episodes
+    names: Int64[np.ndarray, " b"],  # of the episodes
     execute: int = 8,  # actions executed of each chunk
     memory: str | None = None,  # None: the arm's own
     random: torch.Generator | None = None,  # of heads and memories that draw
@@ -167,7 +167,7 @@ def fusion_figures(said: Sequence[PolicyOutput]) -> tuple[float, float, float, i
     return float(seen[0].strength), mean([f.share for f in seen]), mean([f.entropy.mean() for f in seen]), faults
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #f9068e5e
-def lab_records(experiment: ToyStudy, done: ToyTraining, names: Int64[np.ndarray, " n"]) -> list[EpisodeRecord]:
+def lab_records(experiment: ToyStudy, done: ToyTraining, names: Int64[np.ndarray, " b"]) -> list[EpisodeRecord]:
     "The episodes of a training, as an evaluation in a simulator would have stored them."
     arm, length = done.policy.config.arm, toy_config(experiment.world).length
     p = play_toys(done.policy, experiment.world, names, random=torch.Generator().manual_seed(done.training))

@@ -34,7 +34,7 @@ from ..latents.movement import MovementTable, Nearest, TokenMovement
 
 # %% ../../nbs/75_view/01_latents.ipynb #b0c68f5d
 def data_uri(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "height width 3"],
     sharp: bool = False,  # a map: exact, and enlarged in blocks; else a photograph
     side: int = 96,  # pixels of the longer side
 ) -> str:
@@ -53,7 +53,7 @@ def data_uri(
 @dataclass(frozen=True, eq=False)
 class Picture:
     "One picture of a wall."
-    image: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "height width 3"]
     caption: str = ""  # below it; `<br>` starts a second line
     about: str = ""  # shown when the mouse is over it
     sharp: bool = False  # a map of tokens
@@ -114,7 +114,7 @@ class ColourBasis:
 
 
 def colour_basis(
-    tokens: Float[np.ndarray, "f n d"],  # of frames spread over episodes
+    tokens: Float[np.ndarray, "frame n d"],  # of frames spread over episodes
     clip: float = 0.01,  # share at either end of a component that saturates
 ) -> ColourBasis:
     "Fit the colours of tokens; `UserError` for tokens that are not finite."
@@ -138,7 +138,7 @@ def map_side(tokens: int) -> int:
     return side
 
 
-def token_colours(tokens: Float[np.ndarray, "f n d"], basis: ColourBasis) -> UInt8[np.ndarray, "f y x 3"]:
+def token_colours(tokens: Float[np.ndarray, "frame n d"], basis: ColourBasis) -> UInt8[np.ndarray, "frame rows columns 3"]:
     "Maps of colours; grey where a component does not vary."
     side, width = map_side(tokens.shape[1]), basis.high - basis.low
     unit = ((tokens - basis.mean) @ basis.axes.T - basis.low) / np.where(width > 0, width, 1)
@@ -147,8 +147,8 @@ def token_colours(tokens: Float[np.ndarray, "f n d"], basis: ColourBasis) -> UIn
 
 # %% ../../nbs/75_view/01_latents.ipynb #13940092
 def pca_picture(
-    frames: UInt8[np.ndarray, "f h w 3"],  # of one episode, in order
-    maps: Mapping[str, UInt8[np.ndarray, "f y x 3"]],  # row label -> `token_colours` of these frames
+    frames: UInt8[np.ndarray, "frame height width 3"],  # of one episode, in order
+    maps: Mapping[str, UInt8[np.ndarray, "frame rows columns 3"]],  # row label -> `token_colours` of these frames
     captions: Sequence[str],  # of the frames, as their times
     explained: Sequence[float] = (),  # by the three components, of each row of maps
 ) -> go.Figure:
@@ -173,7 +173,7 @@ def signed_text(number: float) -> str:
 
 def neighbours_figure(
     nearest: Sequence[Nearest],
-    images: Mapping[int, UInt8[np.ndarray, "h w 3"]],  # frame id -> picture, for all frames named
+    images: Mapping[int, UInt8[np.ndarray, "height width 3"]],  # frame id -> picture, for all frames named
     task: Mapping[int, str],  # frame id -> its task
     fps: float | int,
     spread: float,  # mean distance between frames of different episodes: the unit of the distances shown
@@ -223,7 +223,7 @@ def movement_figure(
 
 # %% ../../nbs/75_view/01_latents.ipynb #7674c412
 def movement_map(
-    frame: UInt8[np.ndarray, "h w 3"],  # to recognise the places by: any frame, or a mean
+    frame: UInt8[np.ndarray, "height width 3"],  # to recognise the places by: any frame, or a mean
     moved: TokenMovement,
     fps: float | int,
 ) -> go.Figure:
@@ -251,14 +251,14 @@ def movement_map(
     return figure.update_layout(margin={"l": 16, "r": 16, "b": 12}, width=860)
 
 # %% ../../nbs/75_view/01_latents.ipynb #a6cdbb2d
-def spread_codes(usage: Int[np.ndarray, " v"], count: int) -> list[int]:
+def spread_codes(usage: Int[np.ndarray, " code"], count: int) -> list[int]:
     "At most `count` used codes, from the most to the least used, evenly spread over that order."
     used = [int(code) for code in np.argsort(-usage, kind="stable") if usage[code] > 0]
     places = np.linspace(0, len(used) - 1, min(count, len(used))).round().astype(int)
     return [used[i] for i in places]
 
 
-def boxed(image: UInt8[np.ndarray, "h w 3"], token: int, tokens: int) -> UInt8[np.ndarray, "h w 3"]:
+def boxed(image: UInt8[np.ndarray, "height width 3"], token: int, tokens: int) -> UInt8[np.ndarray, "height width 3"]:
     "The picture with a frame around the place of a token of a square map."
     side, (h, w, _), image = map_side(tokens), image.shape, image.copy()
     y, x = divmod(token, side)
@@ -270,9 +270,9 @@ def boxed(image: UInt8[np.ndarray, "h w 3"], token: int, tokens: int) -> UInt8[n
 
 # %% ../../nbs/75_view/01_latents.ipynb #8314da43
 def tokens_grid(
-    images: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]],  # of each code: the frames nearest to it
+    images: Sequence[Sequence[UInt8[np.ndarray, "height width 3"]]],  # of each code: the frames nearest to it
     codes: Sequence[int],
-    usage: Int[np.ndarray, " v"],  # how often each code of the book was taken
+    usage: Int[np.ndarray, " code"],  # how often each code of the book was taken
     captions: Sequence[Sequence[str]] = (),  # under the frames
 ) -> go.Figure:
     "Codes and the frames that are nearest to them."
@@ -286,7 +286,7 @@ def tokens_grid(
 
 # %% ../../nbs/75_view/01_latents.ipynb #c943d924
 def usage_figure(
-    usage: Int[np.ndarray, " v"],
+    usage: Int[np.ndarray, " code"],
     perplexity: float,  # exp(entropy of the usage): as many equally used codes
     persistence: Mapping[int, float],  # frames ahead -> share of tokens that keep their code
     chance: float,  # the same for two tokens drawn by usage

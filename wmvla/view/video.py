@@ -27,16 +27,16 @@ from ..core import EpisodeRecord, UserError
 
 # %% ../../nbs/75_view/03_video.ipynb #5317a32a
 def enlarged(
-    frames: UInt8[np.ndarray, "t h w 3"],
+    frames: UInt8[np.ndarray, "t height width 3"],
     scale: int,  # whole factor
-) -> UInt8[np.ndarray, "t y x 3"]:
+) -> UInt8[np.ndarray, "t rows columns 3"]:
     "Repeat every pixel `scale` times, then drop a last odd row or column."
     large = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     return large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]
 
 # %% ../../nbs/75_view/03_video.ipynb #63bf8118
 def encode_mp4(
-    frames: UInt8[np.ndarray, "t h w 3"],
+    frames: UInt8[np.ndarray, "t height width 3"],
     fps: int | float,  # frames a second at playback
     scale: int = 4,  # enlargement by repetition
     quality: int = 24,  # x264's constant rate factor: lower is better and larger

@@ -27,12 +27,12 @@ from .tokens import TokenStore, store_source
 @dataclass(frozen=True)
 class CodeFrames:
     "Nearest frames of some codes, nearest first; -1 and infinity where a code has fewer."
-    frame: Int[Tensor, "v c"]
-    token: Int[Tensor, "v c"]  # place in the frame
-    distance: Float[Tensor, "v c"]  # from latent to code
+    frame: Int[Tensor, "code place"]
+    token: Int[Tensor, "code place"]  # place in the frame
+    distance: Float[Tensor, "code place"]  # from latent to code
 
 
-def places_of_codes(tokens: TokenStore, codes: Sequence[int], among: int, part: int = 1 << 16) -> list[Int[Tensor, "c 2"]]:
+def places_of_codes(tokens: TokenStore, codes: Sequence[int], among: int, part: int = 1 << 16) -> list[Int[Tensor, "place 2"]]:
     "Up to about `among` (frame, token) pairs of each code, evenly over the store, read in parts."
     found = [[] for _ in codes]
     thin = lambda rows: rows[:: max(1, -(-len(rows) // among))]

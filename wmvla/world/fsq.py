@@ -49,22 +49,22 @@ class FSQ(nn.Module):
         for name, value in (("middle", level // 2), ("level", level), ("place", places)):
             self.register_buffer(name, value, persistent=False)  # follow from `levels`, so no checkpoint holds them
 
-    def bound(self, z: Float[Tensor, "... k"]) -> Float[Tensor, "... k"]:
+    def bound(self, z: Float[Tensor, "... digit"]) -> Float[Tensor, "... digit"]:
         "Squashed so that rounding gives L levels (eq. in section 3.1 of the paper)."
         reach = (self.level - 1) * (1 + 1e-3) / 2  # a hair more than needed: the outer levels can be reached
         offset = (self.level % 2 == 0) * 0.5
         return torch.tanh(z + torch.atanh(offset / reach)) * reach - offset
 
-    def forward(self, z: Float[Tensor, "... k"]) -> Float[Tensor, "... k"]:
+    def forward(self, z: Float[Tensor, "... digit"]) -> Float[Tensor, "... digit"]:
         "Quantised values in -1..1, with a gradient."
         return round_through(self.bound(z)) / self.middle
 
-    def indices(self, values: Float[Tensor, "... k"]) -> Int[Tensor, "..."]:
+    def indices(self, values: Float[Tensor, "... digit"]) -> Int[Tensor, "..."]:
         "Quantised values -> indices, mixed radix with the first number fastest; values between levels go to the nearest."
         digits = (values.float() * self.middle).round().long() + self.middle
         return (digits.clamp(min=0).minimum(self.level - 1) * self.place).sum(-1)
 
-    def values(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... k"]:
+    def values(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... digit"]:
         "Indices -> quantised values."
         return (indices[..., None] // self.place % self.level - self.middle) / self.middle
 
@@ -96,7 +96,7 @@ def mean_and_covariance(source: VectorSource, batch: int) -> tuple[Float64[Tenso
 # %% ../../nbs/35_world/01_fsq.ipynb #beaac866
 def whitening(
     covariance: Float64[Tensor, "d d"], count: int  # directions wanted
-) -> tuple[Float[Tensor, "d k"], float]:
+) -> tuple[Float[Tensor, "d digit"], float]:
     "The `count` directions of largest variance, scaled to variance 1, and their share of the whole variance."
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0), vectors.flip(1)
@@ -113,8 +113,8 @@ class FSQFit:
     "Linear maps around an `FSQ`, and what they are worth."
     levels: tuple[int, ...]
     mean: Float[Tensor, " d"]
-    project: Float[Tensor, "d k"]  # latent - mean -> what FSQ squashes
-    back: Float[Tensor, "k d"]  # quantised values -> latent - start
+    project: Float[Tensor, "d digit"]  # latent - mean -> what FSQ squashes
+    back: Float[Tensor, "digit d"]  # quantised values -> latent - start
     start: Float[Tensor, " d"]  # latent where all values are 0
     rows: int
     projected: float  # share of the variance in the k directions

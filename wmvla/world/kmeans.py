@@ -66,7 +66,7 @@ def squared_length(rows: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
 
 
 def nearest_centres(
-    vectors: Float[Tensor, "b d"], codebook: Float[Tensor, "v d"], tile: int = 4096
+    vectors: Float[Tensor, "b d"], codebook: Float[Tensor, "code d"], tile: int = 4096
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
     "Index of the nearest centre of every row, and the squared distance to it."
     middle = codebook.mean(0)
@@ -81,14 +81,14 @@ def nearest_centres(
 
 
 def assign_centres(
-    vectors: Float[Tensor, "b d"], codebook: Float[Tensor, "v d"], tile: int = 4096
+    vectors: Float[Tensor, "b d"], codebook: Float[Tensor, "code d"], tile: int = 4096
 ) -> Int[Tensor, " b"]:
     "Index of the nearest centre of every row."
     return nearest_centres(vectors.float(), codebook, tile)[0]
 
 # %% ../../nbs/35_world/00_kmeans.ipynb #b1f8eb4f
 def inertia(
-    source: VectorSource, codebook: Float[Tensor, "v d"], batch: int = 8192
+    source: VectorSource, codebook: Float[Tensor, "code d"], batch: int = 8192
 ) -> float:
     "Sum over all rows of the squared distance to the nearest centre: what k-means makes small."
     return sum(nearest_centres(rows, codebook)[1].double().sum().item() for rows in source.chunks(batch))
@@ -116,7 +116,7 @@ def seeds(
     rows: Float[Tensor, "b d"],
     codes: int,
     stream: torch.Generator,
-) -> Float[Tensor, "v d"]:
+) -> Float[Tensor, "code d"]:
     "Up to `codes` distinct rows, far from each other."
     block = max(1, codes // 32)  # drawn at once: seeds of one block do not know of each other, so few at a time
     rows = rows - (middle := rows.mean(0))
@@ -136,7 +136,7 @@ def seeds(
     return rows[chosen] + middle
 
 
-def distinct(rows: Float[Tensor, "b d"]) -> Int[Tensor, " v"]:
+def distinct(rows: Float[Tensor, "b d"]) -> Int[Tensor, " code"]:
     "Ids of the first of all equal rows, ascending."
     _, which = torch.unique(rows, dim=0, return_inverse=True)
     first = torch.full((int(which.max()) + 1,), len(rows)).scatter_reduce(0, which, torch.arange(len(rows)), "amin")
@@ -155,7 +155,7 @@ def require_finite_rows(rows: Float[Tensor, "b d"], source: VectorSource, batch:
     raise UserError(f"{bad} of {source.rows} vectors hold NaN or infinity; encode these frames again, or leave them out.")
 
 
-def distinct_rows(source: VectorSource, codes: int, batch: int) -> Float[Tensor, "v d"]:
+def distinct_rows(source: VectorSource, codes: int, batch: int) -> Float[Tensor, "code d"]:
     "The first `codes` distinct rows of all; `UserError` where there are fewer."
     found = None
     for rows in source.chunks(batch):
@@ -170,13 +170,13 @@ def distinct_rows(source: VectorSource, codes: int, batch: int) -> Float[Tensor,
 @dataclass
 class Centres:
     "Centres with the faded sums and counts that they are the means of."
-    codebook: Float[Tensor, "v d"]
-    total: Float[Tensor, "v d"]
-    count: Float[Tensor, " v"]
+    codebook: Float[Tensor, "code d"]
+    total: Float[Tensor, "code d"]
+    count: Float[Tensor, " code"]
     revived: int = 0  # how often a dead centre was set elsewhere
 
     @staticmethod
-    def at(codebook: Float[Tensor, "v d"]) -> "Centres":
+    def at(codebook: Float[Tensor, "code d"]) -> "Centres":
         "Without a past."
         return Centres(codebook.clone(), torch.zeros_like(codebook).double(), torch.zeros(len(codebook)).double())
 
@@ -236,7 +236,7 @@ def lloyd_pass(
 @dataclass(frozen=True)
 class KMeansFit:
     "A codebook and how it came about."
-    codebook: Float[Tensor, "v d"]
+    codebook: Float[Tensor, "code d"]
     rows: int  # of the source
     steps: int  # mini-batches done before the error settled
     revived: int  # dead centres set elsewhere

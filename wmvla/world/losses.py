@@ -51,7 +51,7 @@ def gripper_loss(
 
 # %% ../../nbs/35_world/06_losses.ipynb #20c1335e
 def code_loss(
-    logits: Float[Tensor, "b k n v"],
+    logits: Float[Tensor, "b k n code"],
     codes: Int[Tensor, "b k n"],  # anything where the mask is False
     mask: Bool[Tensor, "b k"],  # True where the future frame exists
 ) -> Float[Tensor, "b k"]:

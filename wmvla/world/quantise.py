@@ -64,7 +64,7 @@ class VectorQuantiser(nn.Module):
 
     name = "kmeans"
 
-    def __init__(self, codebook: Float[Tensor, "v d"]):
+    def __init__(self, codebook: Float[Tensor, "code d"]):
         super().__init__()
         self.codes, self.width = codebook.shape
         self.register_buffer("codebook", codebook.detach().clone().float())
@@ -207,7 +207,7 @@ class CodeUsage:
 # %% ../../nbs/35_world/02_quantise.ipynb #6564013b
 def code_usage(
     codes: Integer[np.ndarray, "t n"],  # of whole episodes, one after the other; a memory map is read in parts
-    length: Integer[np.ndarray, " e"],  # frames of each episode
+    length: Integer[np.ndarray, " episode"],  # frames of each episode
     count: int,  # v
     steps: int = 8,  # K
     part: int = 1 << 16,  # frames at a time

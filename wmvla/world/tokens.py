@@ -54,7 +54,7 @@ def token_rows(store: LatentStore, frames: Int[Tensor, " b"], per: str) -> Float
 
 def store_source(
     store: LatentStore,
-    frames: Int[Tensor, " f"],  # the frames that may be read
+    frames: Int[Tensor, " frame"],  # the frames that may be read
     per: str = "token",
     numbers: int = 1 << 19,  # read from the store at a time: 2 MB
 ) -> VectorSource:
