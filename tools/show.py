@@ -73,7 +73,7 @@ def kept_outputs(cell: NotebookNode) -> list[NotebookNode]:
 
 def said(output: NotebookNode) -> str:
     """All text of an output."""
-    parts = [output.get("text", ""), *(text for kind, text in output.get("data", {}).items() if kind.startswith("text"))]
+    parts = [output.get("text", ""), *(text for kind, text in sorted(output.get("data", {}).items()) if kind.startswith("text"))]
     return "\n".join("".join(part) for part in parts)
 
 
