@@ -19,6 +19,7 @@ from wmvla.cli.lerobot_eval import lerobot_wm_eval
 from wmvla.rollout.closed_loop import evaluate
 from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.rollout.records import read_parquet, without_latency
+from wmvla.rollout.trace import find_trace, read_trace
 from wmvla.sim.suites import camera_keys
 
 METAWORLD, LIBERO = "drawer-close-v3", "libero_spatial-0"
@@ -134,17 +135,30 @@ def kill_in_the_middle(command: list[str], lines: Path, episodes: int) -> list[s
     return lines.read_text().splitlines()[:2]
 
 
+def check_traces(folder: Path) -> None:
+    """Every row has its trace, whole, and no other file lies beside them."""
+    records = read_parquet(folder / "episodes.parquet")
+    paths = [find_trace(folder, record) for record in records]
+    assert sorted(folder.glob("traces/*")) == sorted(paths)
+    for path, record in zip(paths, records, strict=True):
+        trace = read_trace(path)
+        assert trace.record.steps == record.steps and trace.step[-1] < record.steps <= trace.step[-1] + trace.executed[-1]
+        assert trace.attention is None and trace.actions.shape[1] == 20  # an ACT: its whole chunk, and no memory
+
+
 def check_workers_and_kill(task: str, folder: Path, episodes: int, tmp_path: Path, workers: tuple[int, int]) -> list[dict]:
-    """Four workers that nobody disturbs, and `workers` before and after a kill: the same rows, which are returned."""
+    """Four workers that nobody disturbs, and `workers` before and after a kill, who keep traces: the same rows, returned."""
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert lerobot_wm_eval([*flags(task, folder, episodes, whole), "--workers=4", "--turns=1", "--videos=1"]) == 0
-    before, after = ([*flags(task, folder, episodes, torn), f"--workers={n}", "--turns=1"] for n in workers)
+    before, after = ([*flags(task, folder, episodes, torn), f"--workers={n}", "--turns=1", "--trace=light"] for n in workers)
     kept = kill_in_the_middle([*EVAL, *before], torn / "rollouts.jsonl", episodes)
     assert lerobot_wm_eval(after) == 0
     assert (torn / "rollouts.jsonl").read_text().splitlines()[:2] == kept, "a finished episode ran again"
     found = rows(whole)
     assert rows(torn) == found
     assert len({row["actions"] for row in found}) == len(found) == episodes, "every episode is another one"
+    check_traces(torn)
+    assert not (whole / "traces").exists()
     return found
 
 
