@@ -191,4 +191,4 @@ def test_a_build_runs_both_suites_or_the_stages_named(machine, args, made):
 
 def test_the_slower_stages_are_named_apart():
     done = subprocess.run([ROOT / "tools/test.sh", "--all", "notebooks"], capture_output=True, text=True)
-    assert done.returncode == 2 and "there is no stage 'notebooks'; there are: heavy lessons slow" in done.stderr
+    assert done.returncode == 2 and "there is no stage 'notebooks'; there are: types heavy lessons slow" in done.stderr

@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE=1 # nothing here may download weights or data
 stages="ruff clean export readme notebooks pytest"
 target="make test"
 if [ "${1:-}" = --all ]; then
-    stages="heavy lessons slow" target="make test-all"
+    stages="types heavy lessons slow" target="make test-all"
     shift
 fi
 for name in "$@"; do
@@ -69,6 +69,7 @@ stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
 stage pytest pytest -n 2 --dist loadfile -m "not slow"
+stage types python tools/check_types.py
 stage heavy heavy
 stage lessons slow_lessons
 stage slow pytest -n 2 --dist loadfile -m slow
