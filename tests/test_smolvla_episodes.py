@@ -31,7 +31,7 @@ from wmvla.rollout.jobs import EvalConfig, EvalJob, make_triples
 from wmvla.rollout.lerobot_agent import LeRobotAgent
 from wmvla.rollout.records import without_latency
 from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
-from wmvla.studies.smolvla_offline import SPOILT, spoil_memory
+from wmvla.studies.smolvla_offline import CORRUPTED_SOURCES, corrupt_memory
 from wmvla.studies.smolvla_training import GridArm, GridJob
 
 TASK, PIXELS, LIMIT = "drawer-close-v3", 48, 14
@@ -135,8 +135,8 @@ def test_another_memory_in_the_place_of_its_own_changes_the_error(home, tmp_path
     shutil.copytree(home / "open", job.policy)
     (encoded,) = (home / "cache").rglob("meta.json")
     sources = ("shuffle", "random", "oracle")
-    rows = spoil_memory(job, read_episodes(home / "dataset"), encoded.parent, (0, 1), sources)
-    assert [row.source for row in rows] == list(sources) and set(sources) <= set(SPOILT)
+    rows = corrupt_memory(job, read_episodes(home / "dataset"), encoded.parent, (0, 1), sources)
+    assert [row.source for row in rows] == list(sources) and set(sources) <= set(CORRUPTED_SOURCES)
     assert len({row.mean_error for row in rows} | {rows[0].reference_error}) == 4
 
 

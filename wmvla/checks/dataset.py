@@ -40,7 +40,7 @@ from wmvla.checks.dataset_vs_sim import (
 )
 from .base import Check, CheckResult, cannot_tell, first_failing
 from .processors import policy_cameras
-from .sim_visit import Sighting, Subject
+from .sim_visit import SimObservation, Subject
 from ..files import read_dict
 from ..demos.replay import ReplayRow
 from ..sim.suites import EnvConfig, camera_keys, task_instruction
@@ -90,9 +90,9 @@ def look_statistics(subject: Subject) -> CheckResult:
 LOSSY = 3.0  # of 255: what the video of a downloaded dataset may lose, on the average pixel
 
 
-def each(subject: Subject, check: Callable[[Sighting], CheckResult]) -> CheckResult:
-    "`check` of the sighting of every task; who fails first speaks."
-    found = {task: check(sighting) for task, sighting in subject.sim_visit.items()}
+def each(subject: Subject, check: Callable[[SimObservation], CheckResult]) -> CheckResult:
+    "`check` of what was observed in the simulator of every task; who fails first speaks."
+    found = {task: check(seen) for task, seen in subject.observations.items()}
     if not found: raise UserError("No task of the dataset was recognised by its instruction; correct the instructions first.")
     result = first_failing(found)
     return replace(result, saw=f"{len(found)} of {len(subject.episodes)} tasks: {result.saw}")
@@ -100,14 +100,14 @@ def each(subject: Subject, check: Callable[[Sighting], CheckResult]) -> CheckRes
 
 def look_orientation(subject: Subject) -> CheckResult:
     "`check_orientation` of every camera."
-    def check(s: Sighting) -> CheckResult:
+    def check(s: SimObservation) -> CheckResult:
         return first_failing({k: check_orientation(s.recorded[k], s.fresh[k], s.start.known) for k in s.recorded})
     return each(subject, check)
 
 
 def look_first_frame(subject: Subject) -> CheckResult:
     "`check_first_frame` of every camera; cannot tell where an episode's start is not known."
-    def check(s: Sighting) -> CheckResult:
+    def check(s: SimObservation) -> CheckResult:
         if not s.start.known: return cannot_tell("first frame", s.start.why, "Compare an episode whose start is known.")
         fresh = [x if s.same_size else x[:1] for x in s.fresh.values()]  # another size is no likeness
         return check_first_frame([*s.recorded.values()], fresh, 1.0 if subject.provenance else LOSSY)
@@ -128,7 +128,7 @@ def look_control(subject: Subject) -> CheckResult:
 
 def look_starts(subject: Subject) -> CheckResult:
     "`check_starts`: three resets in every simulator, by number too, and the state that the dataset recorded first."
-    def check(s: Sighting) -> CheckResult:
+    def check(s: SimObservation) -> CheckResult:
         beside = (s.recorded_state, s.states[0]) if s.start.kind == "recorded" else (None, None)
         own = check_starts(s.hidden[:2], s.hidden[2:], *beside)
         return first_failing({"by number": check_starts(s.numbered[:2], s.numbered[2:]), "its episode": own})

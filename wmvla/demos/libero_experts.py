@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOAL_STAGES', 'SLIDE', 'Condition', 'HINGED', 'EXPERT_ATTEMPTS', 'due_conditions', 'goal_of', 'impossible',
-           'joint_goal', 'move_joint', 'site_of', 'landing', 'way_out', 'covered', 'move_thing', 'plan',
-           'LiberoTeacher', 'libero_teacher']
+           'joint_goal', 'move_joint', 'site_of', 'landing', 'way_out', 'covered', 'move_thing', 'plan', 'LiberoExpert',
+           'libero_expert']
 
 # %% ../../nbs/20_demos/04_libero_experts.ipynb #2627b288
 """LIBERO ships no experts. Here one is made from the goal that a task file states: each condition that does not hold yet asks for
@@ -37,7 +37,7 @@ from wmvla.demos.skills import (
     turn_knob,
     widths,
 )
-from .metaworld_experts import Teacher
+from .metaworld_experts import Expert
 
 # %% ../../nbs/20_demos/04_libero_experts.ipynb #4853d4bc
 GOAL_STAGES = {"turnon": 0, "turnoff": 0, "open": 0, "on": 1, "in": 1, "close": 2}
@@ -158,7 +158,7 @@ def plan(arm: Arm, attempt: int) -> Moves:
     while True: yield np.array([0, 0, 0, 0, 0, 0, GRIPPER_OPEN])
 
 
-class LiberoTeacher:
+class LiberoExpert:
     "Acts on the simulator behind an environment, one action a call; begins again when that was reset."
 
     def __init__(self, simulator: Any, attempt: int):
@@ -175,9 +175,9 @@ class LiberoTeacher:
 EXPERT_ATTEMPTS = 4  # ways to begin that are worth a try
 
 
-def libero_teacher(env: Any, attempt: int = 0) -> Teacher:
+def libero_expert(env: Any, attempt: int = 0) -> Expert:
     "The teacher of a LIBERO environment's task; `attempt` 0, 1, ... begin with different ways to take hold."
     if env.control != "relative":
         raise UserError(f"The teacher acts by relative control, but {env.task} was made with {env.control}; make it relative.")
     if attempt < 0: raise UserError(f"attempt is {attempt}; attempts count from 0.")
-    return LiberoTeacher(env.simulator, attempt)
+    return LiberoExpert(env.simulator, attempt)

@@ -29,7 +29,7 @@ from .journal import Provenance
 from ..sim.metaworld import metaworld_tables
 from ..sim.render import RenderSettings
 from ..sim.suites import EnvConfig, benchmark_of, camera_keys, expand_tasks, made_of, step_limit
-from .metaworld_experts import TeacherEpisode
+from .metaworld_experts import ExpertEpisode
 
 # %% ../../nbs/20_demos/06_schema.ipynb #0f7989b1
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def exact_statistics() -> Iterator[None]:
     finally: writer.compute_episode_stats = theirs
 
 # %% ../../nbs/20_demos/06_schema.ipynb #262b1401
-def frame_columns(episode: TeacherEpisode) -> dict[str, np.ndarray]:
+def frame_columns(episode: ExpertEpisode) -> dict[str, np.ndarray]:
     "The rows of every column that either benchmark has, by its name."
     number = metaworld_tables()["TASK_NAME_TO_ID"].get(episode.task, -1)
     return {**episode.images, "observation.state": episode.state, "action": episode.action,
@@ -220,7 +220,7 @@ def frame_columns(episode: TeacherEpisode) -> dict[str, np.ndarray]:
             "next.success": episode.success[:, None], "task_id": np.full((len(episode.action), 1), number, np.int16)}
 
 
-def write_episode(dataset: Any, episode: TeacherEpisode) -> None:
+def write_episode(dataset: Any, episode: ExpertEpisode) -> None:
     "Append one episode to a LeRobotDataset: the columns that it declares."
     columns = {name: rows for name, rows in frame_columns(episode).items() if name in dataset.features}
     for t in range(len(episode.action)):

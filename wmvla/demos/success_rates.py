@@ -13,7 +13,7 @@ importable, because worker processes run it."""
 from dataclasses import dataclass
 
 from ..sim.environment import Environment, kept
-from .experts import attempts_of, make_teacher
+from .experts import attempts_of, make_expert
 from ..sim.suites import EnvConfig, make_environment
 from .metaworld_experts import play_expert
 
@@ -40,7 +40,7 @@ def try_initial_state(job: tuple[str, int]) -> Trial:
     task, init_seed = job
     for attempt in range(attempts_of(task)):
         env = _environment(task)
-        rows, reason = play_expert(env, make_teacher(env, attempt), init_seed)
+        rows, reason = play_expert(env, make_expert(env, attempt), init_seed)
         success = rows[-1][2].success and not reason
         if success: break
     return Trial(task, init_seed, success, attempt + 1, len(rows), reason)
