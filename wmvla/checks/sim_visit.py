@@ -9,8 +9,8 @@ __all__ = ['likely_keys', 'read_numbers', 'read_leniently', 'Rollout', 'matching
 
 # %% ../../nbs/65_checks/03_sim_visit.ipynb #f0785255
 """Opens a dataset and the environments that a policy trained on it will be judged in. A `Subject` reads the dataset even where it
-is wrong, because a check must be able to say what is wrong; a `SimObservation` is what a visit to one task's simulator showed beside
-the dataset's own episode. Recorded datasets say where episodes started; of others `sim.initial_states` finds it."""
+is wrong, because a check must be able to say what is wrong; a `SimObservation` is what a visit to one task's simulator showed
+beside the dataset's own episode. Recorded datasets say where episodes started; else `sim.initial_states` finds it."""
 
 # %% ../../nbs/65_checks/03_sim_visit.ipynb #cdd6c849
 from collections.abc import Callable, Sequence
