@@ -120,7 +120,7 @@ def head_of(table: pa.Table, path: str | Path) -> tuple[TraceHead, str, str]:
 # %% ../../nbs/50_rollout/07_trace.ipynb #8b4112d6
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
-    "The decisions (t) of one episode. Letters: l layer with gates, g its gates, n head, h action of the chunk, k memory step."
+    "The decisions (t) of one episode. Axes: layer with gates, its gates, head, h action of the chunk, k memory step."
 
     record: EpisodeRecord
     profile: str  # light or full
@@ -131,10 +131,10 @@ class Trace:
     latency: dict[str, Float32[np.ndarray, " t"]]  # milliseconds of render, encode, predict, act; nan where there is no such part
     nonfinite: Int32[np.ndarray, " t"]  # 1: the memory was no number and was not used
     text: tuple[str | None, ...]  # what the policy said
-    gate: Float32[np.ndarray, "t l g"] | None = None  # tanh(g), -1..1
-    share: Float32[np.ndarray, "t l h"] | None = None  # |tanh(g) * ctx| / |h|
-    entropy: Float32[np.ndarray, "t l h"] | None = None  # 0 one step, 1 all seen steps alike; mean over heads
-    attention: Float16[np.ndarray, "t l n h k"] | None = None  # rows sum to 1, or to 0 without a usable memory
+    gate: Float32[np.ndarray, "t layer gate"] | None = None  # tanh(g), -1..1
+    share: Float32[np.ndarray, "t layer h"] | None = None  # |tanh(g) * ctx| / |h|
+    entropy: Float32[np.ndarray, "t layer h"] | None = None  # 0 one step, 1 all seen steps alike; mean over heads
+    attention: Float16[np.ndarray, "t layer head h k"] | None = None  # rows sum to 1, or to 0 without a usable memory
     seen: Bool[np.ndarray, "t k"] | None = None  # memory steps that exist
     memory_norm: Float32[np.ndarray, "t k"] | None = None  # of normalised latents
     predicted_norm: Float32[np.ndarray, "t k"] | None = None
