@@ -7,6 +7,7 @@ A link inside the site that leads nowhere is an error.
 """
 
 import argparse
+import ast
 import itertools
 import json
 import os
@@ -14,10 +15,11 @@ import posixpath
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from configparser import ConfigParser
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -305,12 +307,22 @@ def dead_links(site: Path) -> list[str]:
     return dead
 
 
+def documents(cell: NotebookNode, asked: Callable[[NotebookNode], bool | None]) -> bool:
+    """Must nbdev run a cell before it can print documentation? Not a lesson, though it may import something on its way."""
+    if not asked(cell): return False
+    exported = cell.directives_.keys() & {"export", "exports", "exporti", "exec_doc"}
+    kinds = (ast.Import, ast.ImportFrom)
+    return bool(exported) or "show_doc" in cell.source or all(isinstance(node, kinds) for node in cell.parsed_() or ())
+
+
 def build(run_notebooks: bool) -> int:
     """Make the site; the exit code of Sphinx."""
+    from nbdev import processors
     from nbdev.serve import proc_nbs
     from sphinx.cmd.build import main as sphinx
 
     notebooks = executed_copy(ROOT / "nbs", ROOT / "_proc_executed") if run_notebooks else ROOT / "nbs"
+    processors._do_eval = partial(documents, asked=processors._do_eval)  # its worker processes are forks of this one
     proc_nbs(str(notebooks), n_workers=2, force=True)
     write_source(with_runbooks(with_tables(read_pages(PROCESSED), TABLES), RUNBOOKS), SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
