@@ -112,6 +112,7 @@ def show(path: Path, check: bool = False) -> str:
         except CellExecutionError as error: return re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()
     for cell in notebook.cells:
         if cell.cell_type == "code": cell.outputs = kept_outputs(cell)
+    notebook.metadata.pop("widgets", None)  # progress bars
     wrong = faults(notebook)
     if (size := len(text := nbformat.writes(notebook))) > MOST:
         wrong.append(f"{size:,} bytes, over {MOST:,}: fewer or smaller pictures")
