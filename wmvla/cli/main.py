@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['demo_flags', 'demo', 'run_flags', 'run_command', 'runs_flags', 'show_run', 'runs_command', 'lab_flags', 'lab',
-           'usage', 'dispatch', 'main', 'complain']
+           'help_flags', 'help_command', 'usage', 'dispatch', 'main', 'complain']
 
 # %% ../../nbs/95_cli/12_main.ipynb #514faefa
 """The `wmvla` command.
@@ -33,6 +33,7 @@ from .flags import COMMANDS, command, print_made
 from ..core import UserError, near, system_error, trouble
 from ..processes import exit_code, how_stopped, stoppable
 from ..ranges import Seed, Threads, number
+from ..studies.seeds import seed_answer, seeds_text
 
 # %% ../../nbs/95_cli/12_main.ipynb #788220aa
 def demo_flags(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +131,24 @@ def lab(args: argparse.Namespace) -> None:
 
     start_lab(args.folder, args.port, args.browser)
 
+# %% ../../nbs/95_cli/12_main.ipynb #4fe187cd
+def help_flags(parser: argparse.ArgumentParser) -> None:
+    "Flags of `wmvla help`."
+    parser.add_argument("topic", nargs="?", default="", help="a command, or seeds: flags of the earlier code and ours")
+
+
+@command("help", "help on a command; `wmvla help seeds`: flags of the earlier code beside ours", help_flags)
+def help_command(args: argparse.Namespace) -> None:
+    "Usage, the help of a command, or the table of earlier words."
+    if args.topic == "seeds": print(seeds_text())
+    elif not args.topic: print(usage())
+    elif args.topic in COMMANDS: dispatch([args.topic, "--help"])
+    else: raise UserError(f"There is no help on {args.topic!r}.{near(args.topic, [*COMMANDS, 'seeds'])}")
+
 # %% ../../nbs/95_cli/12_main.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = "demo collect replay data preflight encode tokens train eval export offline intervene run plan compare runs lab"
+    order = "demo collect replay data preflight encode tokens train eval export offline intervene run plan compare runs lab help"
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in (*order.split(), "libero-pro"))
     head = "usage: wmvla COMMAND [flags], or wmvla --version"
     return f"{head}\n\ncommands:\n{rows}\n\n`wmvla COMMAND --help` lists flags with units and defaults."
@@ -146,6 +161,8 @@ def dispatch(argv: Sequence[str]) -> None:
     chosen = COMMANDS[argv[0]]
     parser = argparse.ArgumentParser(prog=f"wmvla {argv[0]}", description=chosen.help)
     chosen.flags(parser)
+    unknown = [word for word in argv[1:] if word.startswith("--") and word.partition("=")[0] not in parser._option_string_actions]
+    if said := seed_answer(unknown): raise UserError(said)  # before argparse asks for what is required
     chosen.execute(parser.parse_args(argv[1:]))
 
 # %% ../../nbs/95_cli/12_main.ipynb #5a1e0f02

@@ -48,15 +48,15 @@ def ticks(low: float | int, high: float | int, most: int = 4) -> list[float]:
     step = next(base * m for m in (1, 2, 5, 10, 20) if span / (base * m) <= most)
     return [float(round(i * step, 12)) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
-# %% ../../nbs/88_lab/00_cards.ipynb #87fc77d5
+# %% ../../nbs/88_lab/00_cards.ipynb #7f3d350c
 def _text(x: float | int, y: float | int, words: str, anchor: str = "start", colour: str = CARD_MUTED, more: str = "") -> str:
     "A piece of text of an SVG."
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" {more}>{html.escape(words)}</text>'
 
 
 def _short(value: float | int) -> str:
-    "A mark of an axis: three digits and a real minus sign."
-    return f"{value + 0:.3g}".replace("-", "−")
+    "A mark of an axis: three digits, thousands with a comma, a real minus sign."
+    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value + 0:.3g}").replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def note(text: str) -> str:
     "A sentence in small print."
     return f'<div style="color:{CARD_MUTED};margin:4px 0;max-width:76ch">{html.escape(text)}</div>'
 
-# %% ../../nbs/88_lab/00_cards.ipynb #a1258593
+# %% ../../nbs/88_lab/00_cards.ipynb #8fe9f9ea
 def card_facts(rows: Mapping[str, object]) -> str:
     "Names and values in columns that wrap; a value of None is left out."
     cells = "".join(f'<div><span style="color:{CARD_MUTED}">{html.escape(name)}</span><br>{html.escape(str(value))}</div>'
@@ -220,7 +220,7 @@ def card_facts(rows: Mapping[str, object]) -> str:
 
 
 def beside(*pieces: str) -> str:
-    "Pieces side by side; empty ones are left out."
+    "Pieces side by side, wrapping; empty ones are left out."
     cells = "".join(f"<div>{piece}</div>" for piece in pieces if piece)
     return f'<div style="display:flex;flex-wrap:wrap;gap:14px 26px;align-items:flex-start;margin:6px 0">{cells}</div>'
 

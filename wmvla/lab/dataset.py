@@ -10,7 +10,7 @@ __all__ = ['simulator_tasks', 'used_states', 'Dataset', 'split_of', 'split_place
 """The first of the five objects. A `Dataset` is a table of episodes, its split, and the run folder where everything that is
 made from it lies; reading one decodes no picture, and nothing is written before something is made."""
 
-# %% ../../nbs/88_lab/02_dataset.ipynb #a2136269
+# %% ../../nbs/88_lab/02_dataset.ipynb #b7c2c5e7
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,8 @@ from ..data.episodes import EpisodeTable, camera_view, decode_frames, read_episo
 from ..data.splits import Split, find_split, load_split, make_split, save_split, split_path
 from ..files import atomic_file, write_json
 from .cards import GREY, Line, beside, card, card_facts, card_table, chart, film_strip, note
-from .folders import RunLayout, lab_home, named_after, stage
+from .folders import RunLayout, lab_home, stage
+from ..runs import find_run
 
 # %% ../../nbs/88_lab/02_dataset.ipynb #07306f5f
 def simulator_tasks(table: EpisodeTable) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def dataset_card(data: Dataset) -> str:
     where = f"{data.source} -> {data.home}"
     return card("dataset", t.dataset, [card_facts(sizes), beside(tasks, lengths), dataset_strips(data)], where)
 
-# %% ../../nbs/88_lab/02_dataset.ipynb #5e2d1800
+# %% ../../nbs/88_lab/02_dataset.ipynb #a0bf8b50
 def load(
     dataset: str | Path,  # the folder of a LeRobotDataset v3, or a hub id such as HuggingFaceVLA/libero
     camera: str = "",  # picture column; empty: the known layout's own
@@ -168,8 +169,8 @@ def load(
     """A dataset to look at and to work with; no picture is decoded and nothing is written.
 
     `UserError` for a missing dataset, camera or key, an unfinished recording, or one that contradicts itself."""
-    there = Path(dataset).exists()
-    source = str(Path(dataset).resolve()) if there else str(dataset)
+    place = next((p for p in (Path(dataset), find_run(dataset)) if p.exists()), None)
+    source = str(place.resolve()) if place else str(dataset)
     table = read_episodes(source, revision=revision)
     if camera: table = camera_view(table, camera)
     return Dataset(table, source, lab_home(runs, table.dataset, table.content))

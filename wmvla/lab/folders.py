@@ -9,7 +9,7 @@ __all__ = ['RunLayout', 'named_after', 'lab_home', 'home_of', 'note_end', 'stage
 """The run folder of the lab. `lab_home` names it, `stage` is the only way to make something in it: the folder belongs to one
 process meanwhile, `run.json` notes how long it took or why it stopped, and what is finished stays."""
 
-# %% ../../nbs/88_lab/01_folders.ipynb #96a0f309
+# %% ../../nbs/88_lab/01_folders.ipynb #87199f89
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import UserError, fingerprint, plain
-from ..runs import create_run, finish_run, mark_stage, read_run, take_lock
+from ..runs import create_run, finish_run, mark_stage, read_run, runs_root, take_lock
 
 # %% ../../nbs/88_lab/01_folders.ipynb #dd20984b
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunLayout:
     def arm(self, arm: str, seed: int) -> Path: "One training of one arm."; return self.path/"arms"/arm/f"s{seed}"
     def checkpoint(self, arm: str, seed: int) -> Path: "Its last weights."; return self.arm(arm, seed)/"checkpoints"/"last"
 
-# %% ../../nbs/88_lab/01_folders.ipynb #b0308973
+# %% ../../nbs/88_lab/01_folders.ipynb #14883d55
 def named_after(name: str, asked: Any) -> str:
     "`name`, and 6 hex characters of what was asked for where that is anything: `encoder-1f0c9a`."
     return f"{name}-{fingerprint(asked)[:6]}" if asked else name
@@ -48,7 +48,7 @@ def named_after(name: str, asked: Any) -> str:
 def lab_home(runs: str | Path, name: str, content: str) -> Path:
     "The run folder of what has this name and this content: `runs/lab-reach-1a2b3c4d`."
     word = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).strip("-.")[:60] or "data"
-    return Path(runs)/f"lab-{word}-{content[:8]}"
+    return runs_root(runs)/f"lab-{word}-{content[:8]}"
 
 # %% ../../nbs/88_lab/01_folders.ipynb #3a78f902
 def home_of(home: Path, config: dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ def movement_of(z: Latents) -> MovementTable | None:
     table = z.data.table
     return measure_movement(z.store, table.length.tolist(), table.instruction) if table.n_episodes > 1 else None
 
-# %% ../../nbs/88_lab/03_latents.ipynb #1798fc86
+# %% ../../nbs/88_lab/03_latents.ipynb #f3b5d079
 def token_strip(z: Latents, episode: int, count: int = 8) -> str:
     "Frames of an episode, and the colours of their tokens."
     from wmvla.view.latents import colour_basis, token_colours
@@ -100,8 +100,9 @@ def movement_chart(z: Latents) -> str:
     if z.movement is None: return ""
     rows = z.movement.rows
     x = [row.step / z.data.table.fps for row in rows]
+    explained = [max(0.0, row.copy_r2) if row.copy_r2 == row.copy_r2 else row.copy_r2 for row in rows]  # below 0: nothing
     lines = [Line("distance", [row.of_any for row in rows], x, BLUE),
-             Line("copying explains (R²)", [row.copy_r2 for row in rows], x, ORANGE),
+             Line("copying explains (R²)", explained, x, ORANGE),
              Line("other episodes", [1.0, 1.0], [x[0], x[-1]], GREY, True)]
     return chart(lines, "How far latents move", "seconds ahead", 0.0, 1.0)
 

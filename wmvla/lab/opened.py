@@ -9,7 +9,7 @@ __all__ = ['OpenedRun', 'dataset_of', 'latents_in', 'trained_in', 'records_in', 
 """A run folder as objects of the lab. A demo run is only read; what is made from its dataset lies in that dataset's
 lab run."""
 
-# %% ../../nbs/88_lab/07_opened.ipynb #79fe24ad
+# %% ../../nbs/88_lab/07_opened.ipynb #d0a8c87a
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .dataset import Dataset, load
 from .latents import Latents
 from .trained import Trained
 from ..latents.store import open_store, unfinished
-from ..runs import Run, read_run
+from ..runs import Run, find_run, read_run
 from ..train.loop import read_report
 
 # %% ../../nbs/88_lab/07_opened.ipynb #41f49de0
@@ -44,7 +44,7 @@ class OpenedRun:
     def __repr__(self) -> str: return f"OpenedRun({self.run.record.id}: {self.run.status}, stages {', '.join(self.run.stages)})"
     def _repr_html_(self) -> str: return run_card(self)
 
-# %% ../../nbs/88_lab/07_opened.ipynb #5725b87d
+# %% ../../nbs/88_lab/07_opened.ipynb #cc951ace
 def dataset_of(run: OpenedRun) -> Dataset:
     "The dataset of a run: in its folder, linked, or named in `lab.json`."
     inside, named = run.path/"dataset", run.path/"lab.json"
@@ -80,11 +80,11 @@ def records_in(run: OpenedRun) -> list[EpisodeRecord]:
 
 def compared(run: OpenedRun, first: str, second: str) -> Comparison:
     "A comparison of what is there; `UserError` where one of the arms was not evaluated."
-    from wmvla.checks.base import GateResult
+    from wmvla.checks.base import CheckResult
 
-    return Comparison((first, second), run.records, run.path, checks=[GateResult(**row) for row in run.run.record.gates])
+    return Comparison((first, second), run.records, run.path, checks=[CheckResult(**row) for row in run.run.record.checks])
 
-# %% ../../nbs/88_lab/07_opened.ipynb #2dfa426b
+# %% ../../nbs/88_lab/07_opened.ipynb #c2b0aa44
 def run_card(run: OpenedRun) -> str:
     "The card: status, stages, policies, episodes."
     record, minutes = run.run.record, sum(run.run.stages.values()) / 60
@@ -103,6 +103,6 @@ def open_run(
     runs: str | Path = "runs",  # folder of all runs
 ) -> OpenedRun:
     "A run as objects; nothing is made by opening it. `UserError` with near names where there is none."
-    folder = Path(run) if (Path(run)/"run.json").is_file() else Path(runs)/str(run)
+    folder = find_run(run, runs)
     found = read_run(folder)
     return OpenedRun(Run(folder.resolve(), found.record))
