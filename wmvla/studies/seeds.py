@@ -46,7 +46,7 @@ SEED_FLAGS = (
     SeedWord("--model_type", "--arm", "A, B, B_cont, C and F mean the same; F-history, F-present and F-zero are its controls"),
     SeedWord("--future_offset", "--future", "the memory holds every step up to K, not step K alone"),
     SeedWord("--future_memory_source", "a part of --arm", "predicted is F, scheduled is F-scheduled, oracle is F-oracle"),
-    SeedWord("--disable_future_injection", "--arm A", "E0; to switch the memory of a trained F off, wmvla eval --memory_mode off"),
+    SeedWord("--disable_future_injection", "--arm A", "E0; a trained F without its memory: wmvla eval --memory_mode off"),
     SeedWord("--lambda_world", "--world_weight", "for F it trains Prophet alone and does not trade against the action"),
     SeedWord("--lambda_text", "", "there is no text loss here yet"),
     SeedWord("--coc_jsonl", "", "labels of reasoning are not read here yet"),
