@@ -11,7 +11,7 @@ __all__ = ['Policies', 'Comparison', 'OfflineComparison', 'contrast_of', 'compar
 """The fifth object. `compare` plays what was not played yet, keeps the rows in the run folder, and judges them by the rules of
 `wmvla.verdict`; offline by `wmvla.ablate.offline`. A verdict needs the preflight checks: `comparison.check()` runs them."""
 
-# %% ../../nbs/88_lab/06_comparison.ipynb #d77d1dbf
+# %% ../../nbs/88_lab/06_comparison.ipynb #da7034c4
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..core import EpisodeRecord, UserError
 from .cards import bars, card, card_facts, card_table, note
 from .dataset import Dataset, split_place
 from .episode import at_home, eval_settings
-from .folders import arm_labels
+from .folders import arm_labels, shown_path
 from .trained import Trained
 from ..rollout.closed_loop import evaluate
 from ..rollout.jobs import EvalJob, make_triples
@@ -80,7 +80,7 @@ def ratio_of(c: OfflineComparison):
     first, second = (c.errors[arm] for arm in c.arms)
     return clustered_bootstrap_ratio(first.per_sample, second.per_sample, first.episode)
 
-# %% ../../nbs/88_lab/06_comparison.ipynb #62d4b47d
+# %% ../../nbs/88_lab/06_comparison.ipynb #54203198
 def rate_rows(c: Comparison) -> list[tuple[str, str, str, str]]:
     "Arm, task, successes of episodes, rate with its Wilson interval in percent."
     from wmvla.stats.paired import interval_text, success_table
@@ -109,9 +109,9 @@ def comparison_card(c: Comparison) -> str:
     ran = note(f"{sum(x.passed for x in c.checks)} of {len(c.checks)} checks passed") if c.checks else ""
     pieces = [said, reasons, card_facts(pairs), table, ran, *map(note, c.notes)]
     word = "no verdict" if verdict.claim == "blocked" else verdict.claim
-    return card("comparison", f"{c.arms[0]} against {c.arms[1]}: {word}", pieces, str(c.folder))
+    return card("comparison", f"{c.arms[0]} against {c.arms[1]}: {word}", pieces, shown_path(c.folder))
 
-# %% ../../nbs/88_lab/06_comparison.ipynb #9e2357f8
+# %% ../../nbs/88_lab/06_comparison.ipynb #87224a10
 def offline_text(c: OfflineComparison) -> str:
     "Errors and their ratio."
     first, second = (f"{arm} {c.errors[arm].mean:.3g}" for arm in c.arms)
@@ -126,7 +126,7 @@ def offline_card(c: OfflineComparison) -> str:
     told = note("Recordings of a real robot: errors on the same validation frames. A smaller error offline is no success.")
     errors = bars({name: e.mean for name, e in c.errors.items()}, "Validation action error", c.arms[0], 380)
     title = f"{c.arms[0]} against {c.arms[1]}, offline: {word}"
-    return card("comparison", title, [told, card_facts(rows), errors, *map(note, c.notes)], str(c.folder))
+    return card("comparison", title, [told, card_facts(rows), errors, *map(note, c.notes)], shown_path(c.folder))
 
 # %% ../../nbs/88_lab/06_comparison.ipynb #83adc9df
 def tasks_to_play(first: Trained, tasks: str | Sequence[str] | None) -> tuple[tuple[str, ...], list[str]]:

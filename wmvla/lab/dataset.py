@@ -10,7 +10,7 @@ __all__ = ['simulator_tasks', 'used_states', 'Dataset', 'split_of', 'split_place
 """The first of the five objects. A `Dataset` is a table of episodes, its split, and the run folder where everything that is
 made from it lies; reading one decodes no picture, and nothing is written before something is made."""
 
-# %% ../../nbs/88_lab/02_dataset.ipynb #b7c2c5e7
+# %% ../../nbs/88_lab/02_dataset.ipynb #25bceab5
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from ..data.episodes import EpisodeTable, camera_view, decode_frames, read_episo
 from ..data.splits import Split, find_split, load_split, make_split, save_split, split_path
 from ..files import atomic_file, write_json
 from .cards import GREY, Line, beside, card, card_facts, card_table, chart, film_strip, note
-from .folders import RunLayout, lab_home, stage
+from .folders import RunLayout, lab_home, shown_path, stage
 from ..runs import find_run
 
 # %% ../../nbs/88_lab/02_dataset.ipynb #07306f5f
@@ -143,7 +143,7 @@ def task_rows(data: Dataset) -> list[tuple[str, int, int, int]]:
     train = Counter(data.table.instruction[at] for at in data.split.train)
     return [(text, n, train[text], n - train[text]) for text, n in data.tasks.items()]
 
-# %% ../../nbs/88_lab/02_dataset.ipynb #68cb8db7
+# %% ../../nbs/88_lab/02_dataset.ipynb #8d138775
 def dataset_card(data: Dataset) -> str:
     "The card: sizes, tasks and parts, lengths, frames."
     t, played = data.table, data.simulated
@@ -156,7 +156,7 @@ def dataset_card(data: Dataset) -> str:
     tasks = card_table(("task", "episodes", "to train", "to validate"), task_rows(data), [1, 2, 3], 8)
     lines = [Line("episodes", np.sort(t.length).tolist()), Line("median", [middle] * t.n_episodes, colour=GREY, dashed=True)]
     lengths = chart(lines, "Length, frames", "episodes, the shortest first", 0.0, width=280, height=170)
-    where = f"{data.source} -> {data.home}"
+    where = f"{shown_path(data.home)}/dataset"
     return card("dataset", t.dataset, [card_facts(sizes), beside(tasks, lengths), dataset_strips(data)], where)
 
 # %% ../../nbs/88_lab/02_dataset.ipynb #a0bf8b50

@@ -10,7 +10,7 @@ __all__ = ['Episode', 'mean_of_decision', 'attention_map', 'film_frames', 'lines
 """The fourth object: one episode in the simulator. It is an ordinary episode of an evaluation, by the same rooms and with equal
 bits; its film, its decisions and its row lie in the run folder, and the same words find it again."""
 
-# %% ../../nbs/88_lab/05_episode.ipynb #9ac61d7d
+# %% ../../nbs/88_lab/05_episode.ipynb #53eaf289
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int32, UInt8
 from ..core import EpisodeRecord, UserError
 from .cards import BLUE, GREEN, GREY, ORANGE, Line, beside, card, card_facts, chart, heat_map, note
 from .dataset import Dataset, used_states, working
-from .folders import patch, stage
+from .folders import patch, shown_path, stage
 from .latents import check_settings
 from .trained import Trained
 from ..rollout.closed_loop import evaluate
@@ -100,7 +100,7 @@ def inside_charts(episode: Episode) -> list[str]:
     if seen is not None: charts.insert(2, heat_map(np.nan_to_num(seen), "Attention", "decision", "memory step", **size))
     return charts
 
-# %% ../../nbs/88_lab/05_episode.ipynb #e8d8dd13
+# %% ../../nbs/88_lab/05_episode.ipynb #96f3b3fa
 def episode_text(episode: Episode) -> str:
     "One line."
     r, end = episode.record, "success" if episode.success else "failure"
@@ -131,7 +131,7 @@ def episode_card(episode: Episode) -> str:
     side = f'<div style="display:flex;gap:22px">{film}<div>{gateless}{panels}</div></div>'
     end = "success" if episode.success else "failure"
     title = f"{r.arm} on {r.task}: {end} after {r.steps} steps"
-    return card("episode", title, [card_facts(rows), used, side], str(episode.film or ""))
+    return card("episode", title, [card_facts(rows), used, side], shown_path(episode.film) if episode.film else "")
 
 # %% ../../nbs/88_lab/05_episode.ipynb #ee6cf860
 def check_playable(trained: Trained, task: str) -> None:

@@ -10,7 +10,7 @@ __all__ = ['Latents', 'latents_of', 'rank_of', 'movement_of', 'token_strip', 'mo
 """The second object: the latents of every frame of a `Dataset`, from one encoder. They are made once, continued after a kill, and
 found by the same call; the encoder of a folder is never trained twice."""
 
-# %% ../../nbs/88_lab/03_latents.ipynb #c23e5261
+# %% ../../nbs/88_lab/03_latents.ipynb #1ef8d0cb
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
@@ -28,7 +28,7 @@ from ..encoders.small import SmallEncoderConfig
 from ..files import read_dict, write_json
 from .cards import BLUE, GREY, ORANGE, Line, beside, card, card_facts, chart, film_strip, note
 from .dataset import Dataset, first_episodes, split_place, working
-from .folders import RunLayout, named_after, patch
+from .folders import RunLayout, named_after, patch, shown_path
 from ..latents.encode import encode_dataset, ready_encoder
 from ..latents.movement import MovementTable, measure_movement, movement_sentence
 from ..latents.store import LatentStore, open_store, unfinished
@@ -106,7 +106,7 @@ def movement_chart(z: Latents) -> str:
              Line("other episodes", [1.0, 1.0], [x[0], x[-1]], GREY, True)]
     return chart(lines, "How far latents move", "seconds ahead", 0.0, 1.0)
 
-# %% ../../nbs/88_lab/03_latents.ipynb #9f2e503f
+# %% ../../nbs/88_lab/03_latents.ipynb #0bdcf17f
 def latents_text(z: Latents) -> str:
     "One line."
     frames, tokens, width = z.shape
@@ -122,7 +122,7 @@ def latents_card(z: Latents) -> str:
     episode = next(iter(first_episodes(z.data.table, 1).values()))
     said = [note(movement_sentence(row, z.data.table.fps)) for row in z.movement.rows if row.step in (1, 8)] if z.movement else []
     pieces = [card_facts(rows), beside(movement_chart(z), "".join(said)), token_strip(z, episode)]
-    return card("latents", f"{z.data.table.dataset} by {z.name}", pieces, str(z.store.root))
+    return card("latents", f"{z.data.table.dataset} by {z.name}", pieces, shown_path(z.store.root))
 
 # %% ../../nbs/88_lab/03_latents.ipynb #2d597509
 def check_settings(settings: dict[str, Any], *configs: type) -> None:

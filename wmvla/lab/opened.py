@@ -9,7 +9,7 @@ __all__ = ['OpenedRun', 'dataset_of', 'latents_in', 'trained_in', 'records_in', 
 """A run folder as objects of the lab. A demo run is only read; what is made from its dataset lies in that dataset's
 lab run."""
 
-# %% ../../nbs/88_lab/07_opened.ipynb #d0a8c87a
+# %% ../../nbs/88_lab/07_opened.ipynb #3df77cfd
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..files import read_dict
 from .cards import card, card_facts, card_table, note
 from .comparison import Comparison
 from .dataset import Dataset, load
+from .folders import shown_path
 from .latents import Latents
 from .trained import Trained
 from ..latents.store import open_store, unfinished
@@ -84,7 +85,7 @@ def compared(run: OpenedRun, first: str, second: str) -> Comparison:
 
     return Comparison((first, second), run.records, run.path, checks=[CheckResult(**row) for row in run.run.record.checks])
 
-# %% ../../nbs/88_lab/07_opened.ipynb #c2b0aa44
+# %% ../../nbs/88_lab/07_opened.ipynb #41855e5c
 def run_card(run: OpenedRun) -> str:
     "The card: status, stages, policies, episodes."
     record, minutes = run.run.record, sum(run.run.stages.values()) / 60
@@ -95,7 +96,7 @@ def run_card(run: OpenedRun) -> str:
     policies = [(name, t.report.steps, f"{t.report.errors.policy:.3g}", f"{best(t.report.errors):.3g}",
                  f"{t.report.gate:+.3g}" if t.report.gate == t.report.gate else "none") for name, t in run.trained.items()]
     table = card_table(heads, policies, [1, 2, 3, 4]) if policies else ""
-    return card("run", record.id, [card_facts(rows), note(", ".join(run.run.stages)), table], str(run.path))
+    return card("run", record.id, [card_facts(rows), note(", ".join(run.run.stages)), table], shown_path(run.path))
 
 
 def open_run(

@@ -11,7 +11,7 @@ __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'ho
 """The third object: a policy that acts, of a training here or of a folder. The training of one arm with one seed is
 `wmvla.train.loop.train_policy`; it is found again by the same words, and goes on where it was interrupted."""
 
-# %% ../../nbs/88_lab/04_trained.ipynb #2e6f437d
+# %% ../../nbs/88_lab/04_trained.ipynb #8eefd83e
 import math
 from collections.abc import Callable
 from dataclasses import fields
@@ -26,7 +26,7 @@ from ..core import UserError, near
 from ..files import read_dict
 from .cards import BLUE, GREEN, GREY, ORANGE, Line, bars, beside, card, card_facts, chart, note
 from .dataset import Dataset, split_place, working
-from .folders import RunLayout, lab_home, named_after, patch
+from .folders import lab_home, named_after, patch, shown_path
 from .latents import Latents, check_settings
 from ..policy.trunk import ARMS, PolicyConfig
 from ..rollout.agent import OURS, read_card
@@ -110,7 +110,7 @@ def error_bars(trained: Trained) -> str:
     values = {trained.arm: e.policy, "copy-last": e.copy_last, "constant": e.constant}
     return bars(values, "Validation action error, environment units", trained.arm, 430)
 
-# %% ../../nbs/88_lab/04_trained.ipynb #78e0d768
+# %% ../../nbs/88_lab/04_trained.ipynb #12254797
 def trained_text(trained: Trained) -> str:
     "One line."
     r = trained.report
@@ -127,14 +127,14 @@ def trained_card(trained: Trained) -> str:
     if r is None:
         c = read_card(trained.folder)
         rows = {"type": c.type, "actions a chunk": c.horizon, "executed": c.n_action_steps, "memory": c.memory or None}
-        return card("trained policy", name, [card_facts(rows)], str(trained.folder))
+        return card("trained policy", name, [card_facts(rows)], shown_path(trained.folder))
     beaten = r.errors.policy < min(r.errors.constant, r.errors.copy_last)
     rows = {"steps": f"{r.steps:,}", "training": f"{r.seconds:.0f} s", "memory": ARMS[r.arm].acting or "none",
             "gate tanh(g)": None if math.isnan(r.gate) else f"{r.gate:+.3g}", "trained on": r.dataset,
             "best step": f"{r.best_step:,}" if r.best_step >= 0 else None}
     said = "" if beaten else note("No better than a trivial baseline on validation frames: train longer, or look at the data.")
     charts = beside(error_bars(trained), loss_chart(trained), gate_chart(trained), horizon_chart(trained))
-    return card("trained policy", name, [card_facts(rows), said, charts], str(trained.folder))
+    return card("trained policy", name, [card_facts(rows), said, charts], shown_path(trained.folder))
 
 # %% ../../nbs/88_lab/04_trained.ipynb #cdf18869
 def token_settings(z: Latents, arm: str, settings: dict[str, Any], seed: int) -> tuple[dict[str, int], Path | None]:

@@ -54,6 +54,10 @@ SEED_FLAGS = (
     SeedWord("--vision_model_name", "wmvla encode --encoder", "an alias, a hub id or a folder"),
     SeedWord("--latent_suffix", "", "a store is named by the fingerprint of its encoder; two never mix"),
     SeedWord("--cache_dir", "--cache of wmvla encode, --store of wmvla train", "train reads the folder that encode prints"),
+)
+
+# %% ../../nbs/90_studies/06_seeds.ipynb #a83605ca
+SEED_FLAGS += (  # data, recipes, rollouts
     SeedWord("--dataset_name", "the first argument, without a flag", "a folder or a hub id"),
     SeedWord("--image_key", "--image"),
     SeedWord("--instruction_key", "--instruction"),
