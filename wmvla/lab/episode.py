@@ -78,7 +78,7 @@ def film_frames(episode: Episode) -> UInt8[np.ndarray, "t h w 3"]:
     with av.open(str(episode.film)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
-# %% ../../nbs/88_lab/05_episode.ipynb #78f1dea6
+# %% ../../nbs/88_lab/05_episode.ipynb #5fdd8500
 def lines_inside(episode: Episode) -> dict[str, list[Line]]:
     "What the policy did inside, over the environment's steps: a list of lines for each chart."
     t, x = episode.trace, episode.steps.tolist()
@@ -94,7 +94,7 @@ def lines_inside(episode: Episode) -> dict[str, list[Line]]:
 
 def inside_charts(episode: Episode) -> list[str]:
     "Gate, entropy, attention and time as small charts; what the policy does not have is left out."
-    size, seen = {"width": 290, "height": 165}, attention_map(episode)
+    size, seen = {"width": 270, "height": 165}, attention_map(episode)
     high = lambda name: 1.0 if name == "Attention entropy" else None
     charts = [chart(lines, name, "environment step", 0.0, high(name), **size) for name, lines in lines_inside(episode).items()]
     if seen is not None: charts.insert(2, heat_map(np.nan_to_num(seen), "Attention", "decision", "memory step", **size))

@@ -106,7 +106,7 @@ def movement_chart(z: Latents) -> str:
              Line("other episodes", [1.0, 1.0], [x[0], x[-1]], GREY, True)]
     return chart(lines, "How far latents move", "seconds ahead", 0.0, 1.0)
 
-# %% ../../nbs/88_lab/03_latents.ipynb #0bdcf17f
+# %% ../../nbs/88_lab/03_latents.ipynb #da98063c
 def latents_text(z: Latents) -> str:
     "One line."
     frames, tokens, width = z.shape
@@ -121,7 +121,8 @@ def latents_card(z: Latents) -> str:
             "effective rank": f"{z.rank:.1f} of {min(frames, tokens * width)}", "on disk": f"{size:.1f} MB, fp16"}
     episode = next(iter(first_episodes(z.data.table, 1).values()))
     said = [note(movement_sentence(row, z.data.table.fps)) for row in z.movement.rows if row.step in (1, 8)] if z.movement else []
-    pieces = [card_facts(rows), beside(movement_chart(z), "".join(said)), token_strip(z, episode)]
+    words = f'<div style="max-width:480px">{"".join(said)}</div>'
+    pieces = [card_facts(rows), beside(movement_chart(z), words), token_strip(z, episode)]
     return card("latents", f"{z.data.table.dataset} by {z.name}", pieces, shown_path(z.store.root))
 
 # %% ../../nbs/88_lab/03_latents.ipynb #2d597509

@@ -72,14 +72,14 @@ def history_of(path: Path) -> dict[str, Float64[np.ndarray, " n"]]:
     rows = read_metrics(path) if path.is_file() else []
     return {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in (rows[0] if rows else ())}
 
-# %% ../../nbs/88_lab/04_trained.ipynb #7a1eecaa
+# %% ../../nbs/88_lab/04_trained.ipynb #36a91201
 def loss_chart(trained: Trained) -> str:
     "Losses over the training."
     h, lines = trained.history, []
     if not h: return ""
     lines = [Line("action", h["loss_action"].tolist(), h["step"].tolist(), BLUE)]
     lines.append(Line("world", h["loss_world"].tolist(), h["step"].tolist(), ORANGE))
-    return chart(lines, "Training losses, normalised units", "step", 0.0, width=430)
+    return chart(lines, "Training losses, normalised units", "step", 0.0, width=405)
 
 
 def gate_chart(trained: Trained) -> str:
@@ -89,7 +89,7 @@ def gate_chart(trained: Trained) -> str:
     lines = [Line("strength tanh(g)", h["gate"].tolist(), h["step"].tolist(), BLUE),
              Line("share", h["gate_share"].tolist(), h["step"].tolist(), GREEN),
              Line("closed = A", [0.0, 0.0], [float(h["step"][0]), float(h["step"][-1])], GREY, True)]
-    return chart(lines, "The gate", "step", width=430)
+    return chart(lines, "The gate", "step", width=405)
 
 
 def horizon_chart(trained: Trained) -> str:
@@ -100,7 +100,7 @@ def horizon_chart(trained: Trained) -> str:
     lines = [Line("Prophet", [row.prophet for row in rows], x, BLUE),
              Line("copy-last", [row.copy_last for row in rows], x, GREY, True),
              Line("mean change", [row.mean_delta for row in rows], x, ORANGE, True)]
-    return chart(lines, "Prediction, cosine with the true latent", "steps ahead", width=430)
+    return chart(lines, "Prediction, cosine with the true latent", "steps ahead", width=405)
 
 
 def error_bars(trained: Trained) -> str:
@@ -108,7 +108,7 @@ def error_bars(trained: Trained) -> str:
     if trained.report is None: return ""
     e = trained.report.errors
     values = {trained.arm: e.policy, "copy-last": e.copy_last, "constant": e.constant}
-    return bars(values, "Validation action error, environment units", trained.arm, 430)
+    return bars(values, "Validation action error, environment units", trained.arm, 405)
 
 # %% ../../nbs/88_lab/04_trained.ipynb #12254797
 def trained_text(trained: Trained) -> str:
