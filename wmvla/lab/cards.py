@@ -126,7 +126,7 @@ def chart(
     return _svg(width, height, body)
 
 # %% ../../nbs/88_lab/00_cards.ipynb #84d21e3a
-def heat_colours(values: Float[np.ndarray, "y x"], low: float, high: float) -> UInt8[np.ndarray, "y x 3"]:
+def heat_colours(values: Float[np.ndarray, "row column"], low: float, high: float) -> UInt8[np.ndarray, "row column 3"]:
     "White at `low`, blue at `high`; light grey for what is not finite."
     share = np.clip((values - low) / ((high - low) or 1), 0, 1)
     colours = 255 + np.nan_to_num(share)[..., None] * (np.array([0, 84, 150]) - 255)
@@ -134,7 +134,7 @@ def heat_colours(values: Float[np.ndarray, "y x"], low: float, high: float) -> U
 
 
 def heat_map(
-    values: Float[np.ndarray, "y x"],  # the first row at the bottom
+    values: Float[np.ndarray, "row column"],  # the first row at the bottom
     title: str,
     x: str,
     y: str,
@@ -169,7 +169,7 @@ def bars(values: Mapping[str, float | int], title: str, own: str = "", width: in
 
 # %% ../../nbs/88_lab/00_cards.ipynb #fb355b4c
 def film_strip(
-    frames: Sequence[UInt8[np.ndarray, "h w 3"]],
+    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
     captions: Sequence[str] = (),  # one a frame; empty: none
     side: int = 84,  # pixels on the page
     sharp: bool = False,  # maps, whose pixels stay squares

@@ -67,7 +67,7 @@ class Dataset:
     def tasks(self) -> dict[str, int]: "Instruction -> episodes."; return dict(Counter(self.table.instruction).most_common())
     @cached_property
     def summary(self): "`DatasetSummary`: sizes, cameras, ranges of state and action."; return summary_of(self.table)
-    def frames(self, episode: int, count: int = 8) -> UInt8[np.ndarray, "f h w 3"]:
+    def frames(self, episode: int, count: int = 8) -> UInt8[np.ndarray, "shown height width 3"]:
         "`count` frames of an episode (its own number), evenly spread, RGB 0..255."
         return spread_frames_of(self.table, episode, count)
     def __repr__(self) -> str: return dataset_text(self)
@@ -110,7 +110,7 @@ def summary_of(table: EpisodeTable):
     return summarise(table)
 
 
-def spread_frames_of(table: EpisodeTable, episode: int, count: int) -> UInt8[np.ndarray, "f h w 3"]:
+def spread_frames_of(table: EpisodeTable, episode: int, count: int) -> UInt8[np.ndarray, "shown height width 3"]:
     "`count` pictures of one episode, from its first to its last frame."
     at = table.place(episode)
     steps = np.linspace(0, int(table.length[at]) - 1, min(count, int(table.length[at]))).round().astype(int)

@@ -44,17 +44,17 @@ class Episode:
     @property
     def steps(self) -> Int32[np.ndarray, " t"]: "Environment step of each decision."; return self.trace.step
     @property
-    def gates(self) -> Float[np.ndarray, "t l g"] | None: "Strengths tanh(g), -1..1."; return self.trace.gate
+    def gates(self) -> Float[np.ndarray, "t layer gate"] | None: "Strengths tanh(g), -1..1."; return self.trace.gate
     @property
-    def attention(self) -> Float[np.ndarray, "t l n h k"] | None:
-        "Weight of memory step k for action step h, by layer l and head n; a row sums to 1."
+    def attention(self) -> Float[np.ndarray, "t layer head h k"] | None:
+        "Weight of memory step k for action step h, by layer and head; a row sums to 1."
         return self.trace.attention
     @property
-    def entropy(self) -> Float[np.ndarray, "t l h"] | None: "0 one memory step, 1 all alike."; return self.trace.entropy
+    def entropy(self) -> Float[np.ndarray, "t layer h"] | None: "0 one memory step, 1 all alike."; return self.trace.entropy
     @property
     def actions(self) -> Float[np.ndarray, "t h a"]: "Chunks, environment units."; return self.trace.actions
     @cached_property
-    def frames(self) -> UInt8[np.ndarray, "f y x 3"]: "The film, RGB 0..255, a frame a step."; return film_frames(self)
+    def frames(self) -> UInt8[np.ndarray, "t rows columns 3"]: "The film, RGB 0..255, a frame a step."; return film_frames(self)
     def __repr__(self) -> str: return episode_text(self)
     def _repr_html_(self) -> str: return episode_card(self)
 
@@ -70,7 +70,7 @@ def attention_map(episode: Episode) -> Float[np.ndarray, "k t"] | None:
     return None if weights is None else weights.astype(np.float64).mean((1, 2, 3)).T
 
 
-def film_frames(episode: Episode) -> UInt8[np.ndarray, "t h w 3"]:
+def film_frames(episode: Episode) -> UInt8[np.ndarray, "t height width 3"]:
     "The pictures of the film; `UserError` for an episode that was not filmed."
     import av
 
