@@ -57,7 +57,7 @@ def encode_mp4(
 
 # %% ../../nbs/75_view/03_video.ipynb #a335860a
 def film_mp4(
-    frames: UInt8[np.ndarray, "t h w 3"],
+    frames: UInt8[np.ndarray, "t height width 3"],
     fps: int | float,  # frames a second at playback
 ) -> bytes:
     "An MP4 file of an episode, at least 256 pixels high."
