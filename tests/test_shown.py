@@ -14,6 +14,7 @@ FOLDERS = sorted(p for p in (ROOT / "nbs").iterdir() if p.name[:1].isdigit())
 PLUMBING = {
     "00_foundation/01_files", "00_foundation/02_folders", "00_foundation/03_processes", "00_foundation/04_seals",
     "00_foundation/05_lines", "00_foundation/09_foreign", "00_foundation/10_moved",
+    "15_sim/03_libero_files", "15_sim/04_libero_pro", "20_demos/02_journal",
     "90_studies/00_papermill", "90_studies/01_demo", "90_studies/02_smolvla_training", "90_studies/03_smolvla_offline",
     "90_studies/04_smolvla_table", "90_studies/05_jupyter",
     "95_cli/00_flags", "95_cli/01_dataset", "95_cli/02_record", "95_cli/03_policies", "95_cli/04_tokens", "95_cli/05_statistics",
@@ -21,8 +22,8 @@ PLUMBING = {
     "95_cli/11_lerobot_eval", "95_cli/12_main",
 }
 TO_COME = {p.name for p in FOLDERS} - {
-    "10_data", "12_toy", "35_world", "40_policy", "45_train", "55_stats",
-    "60_ablate", "70_verdict", "75_view", "80_plugin",
+    "00_foundation", "10_data", "12_toy", "15_sim", "20_demos", "25_encoders", "30_latents", "35_world", "40_policy", "45_train",
+    "55_stats", "60_ablate", "70_verdict", "75_view", "80_plugin",
 }  # folders whose lessons do not all show yet; it only shrinks
 SHARE = 0.3  # stored outputs over visible cells that are not exported
 
