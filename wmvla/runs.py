@@ -252,8 +252,8 @@ def describe_run(run: Run) -> str:
     "A run as a few lines of text."
     r, seconds = run.record, sum(run.stages.values())
     code = f"{r.git['commit'][:9]}{' with changes' * r.git['dirty']}" if r.git else "no checkout"
-    failed = [gate["name"] for gate in r.gates if not gate["passed"]]
-    checks = f"{len(r.gates) - len(failed)} of {len(r.gates)} passed" + "; failed: "*bool(failed) + ", ".join(failed)
+    failed = [check["name"] for check in r.checks if not check["passed"]]
+    checks = f"{len(r.checks) - len(failed)} of {len(r.checks)} passed" + "; failed: "*bool(failed) + ", ".join(failed)
     asked = {k: v for k, v in r.config.items() if not isinstance(v, dict | list)} if isinstance(r.config, dict) else {}
     rows = {
         "status": f"{run.status}{': '*bool(r.error)}{r.error}, {seconds/60:.1f} min in {len(run.stages)} stages",
@@ -261,7 +261,7 @@ def describe_run(run: Run) -> str:
         "asked": ", ".join(f"{k} {v}" for k, v in asked.items()),
         "code": ", ".join([code, *(f"{name} {v}" for name, v in r.versions.items())]),
         "stages": ", ".join(f"{name} {s:.0f} s" for name, s in run.stages.items()),
-        "checks": checks * bool(r.gates),
+        "checks": checks * bool(r.checks),
         "parents": ", ".join(r.parents),
         "holds": ", ".join(sorted(p.name + "/"*p.is_dir() for p in run.path.iterdir() if p.name not in ("lock", "run.json")))}
     return "\n".join([r.id, *(f"  {name:<8} {row}" for name, row in rows.items() if row)])
