@@ -22,6 +22,7 @@ PLUMBING = {
     "95_cli/11_lerobot_eval", "95_cli/12_main",
 }
 TO_COME = {p.name for p in FOLDERS} - {
+    "85_smolvla",
     "50_rollout",
     "65_checks",
     "00_foundation", "10_data", "12_toy", "15_sim", "20_demos", "25_encoders", "30_latents", "35_world", "40_policy", "45_train",
