@@ -12,7 +12,7 @@ __all__ = ['Policies', 'Comparison', 'OfflineComparison', 'contrast_of', 'compar
 `wmvla.verdict`; offline by `wmvla.ablate.offline`. A verdict needs the preflight checks: `comparison.check()` runs them."""
 
 # %% ../../nbs/88_lab/06_comparison.ipynb #da7034c4
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,16 @@ from ..rollout.jobs import EvalJob, make_triples
 class Comparison:
     "Two arms on the same episodes, of `compare`. Its name at the end of a cell shows it."
 
+    check: Callable[..., "Comparison"]  # in lab.checked
+
     def __init__(self, arms: tuple[str, str], records: Sequence[EpisodeRecord], folder: Path, notes: Sequence[str] = (),
-                 checks: Sequence[Any] = ()):
+                 checks: Sequence[Any] = (), policies: Sequence[Trained] = ()):
         self.arms = arms  # the one that may be better, and the one it is compared with
         self.records = list(records)  # a row an episode of both
         self.folder = folder  # the run folder
         self.notes = list(notes)  # what a reader should know
         self.checks = list(checks)  # results of the preflight checks that ran
+        self.policies = list(policies)  # those that played, of the first arm first
 
     @cached_property
     def contrast(self): "The paired difference, with its interval and exact tests."; return contrast_of(self)
@@ -205,7 +208,7 @@ def compare(
     arms = labels[0], labels[len(sides[0])]
     with at_home(lead, f"compare {' '.join(arms)}"):
         records = evaluate(jobs, eval_settings(lead, settings), lead.home/"rollouts.jsonl", desc=f"{arms[0]} and {arms[1]}")
-    return Comparison(arms, records, lead.home, notes)
+    return Comparison(arms, records, lead.home, notes, policies=[t for side in sides for t in side])
 
 
 def compare_offline(first: Trained, second: Trained) -> OfflineComparison:
