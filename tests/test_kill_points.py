@@ -1,0 +1,124 @@
+"""`kill -9` where a command changes a folder: the same command then ends in the same bytes, and leaves nothing else.
+
+A child of this process stops itself before the n-th rename, removal, or making of a folder. `WMVLA_KILL_POINTS=all` strikes at
+every such point (minutes); without it every seventh is struck.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from test_whole import record
+
+from wmvla import folders
+from wmvla.cli.main import main
+
+CHANGES = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir")
+TIMED = ("report.json", "training.safetensors", "run.json", "training.json")  # hold seconds, or what the seconds are hashed into
+SIZES = ("--width", 16, "--layers", 1, "--heads", 2, "--batch", 4)
+SMALL = ("--small", "enc", "--steps", 2, "--pixels", 32)
+COMMANDS = {
+    "encode": ("encode", "d", *SMALL, "--cache", "c", "--workers", 1, "--shard_episodes", 2),
+    "tokens": ("tokens", "d", "--store", "STORE", "--codes", 4),
+    "train": ("train", "d", "--store", "STORE", "--arm", "F", "--steps", 4, "--save_every", 2, *SIZES, "--out", "t"),
+}
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
+
+
+def strike(at: int, report: Callable[[int], None]) -> None:
+    """From now on this process counts its changes of folders, and is killed before number `at`."""
+    count = 0
+
+    def counted(do: Callable) -> Callable:
+        def change(*args, **kwargs):
+            nonlocal count
+            count += 1
+            report(count)
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return do(*args, **kwargs)
+
+        return change
+
+    for name in CHANGES:
+        setattr(os, name, counted(getattr(os, name)))
+    folders.exchange = counted(folders.exchange)
+
+
+def cache_of(folder: Path) -> Path:
+    """What stands for the user's cache, new for each folder, so that equal calls make equal changes."""
+    return folder.with_name(f"{folder.name}-cache")
+
+
+def call(folder: Path, command: tuple, at: int = 0) -> tuple[int, int]:
+    """(exit code, or minus the signal that ended it; changes of folders) of a command in a child, killed before change `at`."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reading)
+            os.chdir(folder)
+            os.environ["XDG_CACHE_HOME"] = str(cache_of(folder))
+            out = os.open(folder.parent / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            strike(at, lambda n: os.write(writing, n.to_bytes(4, "little")))
+            store = next(iter(folder.glob("c/*/*/*")), "")
+            code = main([str(store if word == "STORE" else word) for word in command])
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), int.from_bytes(told[-4:], "little")
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder, with its bytes where no clock is in them; the folder's own path is a dot."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".lock")
+    own = str(folder).encode()
+    return {str(p.relative_to(folder)): None if p.name in TIMED else p.read_bytes().replace(own, b".") for p in files}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """name -> (a folder in which that command is still to run, the same folder after it)."""
+    torch.set_num_threads(1)  # a child of a process with more threads would wait for those that it did not inherit
+    home, found = tmp_path_factory.mktemp("places"), {}
+    start = home / "start"
+    record(start / "d")
+    for name, command in COMMANDS.items():
+        done = home / name
+        shutil.copytree(start, done)
+        code, changes = call(done, command)
+        assert code == 0, (done.parent / "said.txt").read_text()
+        found[name] = (start, done, changes)
+        start = done
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_a_change_and_called_again(name, places, tmp_path):
+    start, done, changes = places[name]
+    expected, wrong = content(done), {}
+    assert changes > 5
+    for at in range(1, changes + 1, 1 if os.environ.get("WMVLA_KILL_POINTS") == "all" else 7):
+        place = tmp_path / "place"
+        shutil.copytree(start, place)
+        assert call(place, COMMANDS[name], at)[0] == -signal.SIGKILL, at
+        code, _ = call(place, COMMANDS[name])
+        found = content(place)
+        if code or found != expected:
+            odd = sorted(k for k in found.keys() | expected.keys() if found.get(k, b"") != expected.get(k, b""))
+            wrong[at] = (code, odd, (tmp_path / "said.txt").read_text()[-300:] if code else "")
+        shutil.rmtree(place)
+        shutil.rmtree(cache_of(place), ignore_errors=True)
+    print(f"{name}: struck at points of {changes}, {len(wrong)} wrong")
+    assert wrong == {}
