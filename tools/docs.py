@@ -322,8 +322,8 @@ def build(run_notebooks: bool) -> int:
     from sphinx.cmd.build import main as sphinx
 
     notebooks = executed_copy(ROOT / "nbs", ROOT / "_proc_executed") if run_notebooks else ROOT / "nbs"
-    processors._do_eval = partial(documents, asked=processors._do_eval)  # its worker processes are forks of this one
-    proc_nbs(str(notebooks), n_workers=2, force=True)
+    processors._do_eval = partial(documents, asked=processors._do_eval)
+    proc_nbs(str(notebooks), n_workers=0, force=True)  # here: a worker process would not know of the line above
     write_source(with_runbooks(with_tables(read_pages(PROCESSED), TABLES), RUNBOOKS), SOURCE)
     shutil.rmtree(SITE, ignore_errors=True)
     code = sphinx(["-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(PROCESSED / ".doctrees"), str(SOURCE), str(SITE)])
