@@ -53,7 +53,7 @@ readme() { python tools/readme.py --check; }
 
 # one thread a notebook, because as many notebooks as cores run side by side
 lessons() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing "$@"; }
-long='^(calibration|smolvla_world|smolvla_arms)[.]' # whole studies and trainings, in their tiny sizes
+long='^(calibration|smolvla_world|smolvla_arms|lab)[.]' # whole studies and trainings, in their tiny sizes
 notebooks() { lessons --skip_file_re "^[_.]|$long"; }
 heavy() { lessons --file_re "$long"; }
 
