@@ -76,7 +76,8 @@ def plain_links(text: str, pages: set[str], page: str) -> str:
 
     def link(found: re.Match) -> str:
         to = without_numbers(found["page"])
-        return f'<a href="{up}{to}.html#{found["anchor"]}">{found["text"].replace("`", "")}</a>' if to in pages else found[0]
+        owner = found["anchor"].partition(".")[0]  # methods stand on the page under their class
+        return f'<a href="{up}{to}.html#{owner}">{found["text"].replace("`", "")}</a>' if to in pages else found[0]
 
     address = r"(?:https?://[^)#]*?)?/(?P<page>(?:\d+[a-z]?_\w+/)?[\w.]+)\.html#(?P<anchor>[\w.]+)"
     return re.sub(rf"\[(?P<text>`[^\]]+`)\]\({address}\)", link, text)
@@ -294,7 +295,8 @@ class Addresses(HTMLParser):
 
 def dead_links(site: Path) -> list[str]:
     """`page: link` for every link between files of the site that leads nowhere, also to an anchor that is missing."""
-    read = {path: Addresses(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    pages = sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)  # templates of the theme lie there
+    read = {path: Addresses(path.read_text(encoding="utf-8")) for path in pages}
     dead = []
     for path, page in read.items():
         for link in dict.fromkeys(page.links):
