@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REMEDY', 'LEFTOVER', 'damaged', 'missing', 'as_record', 'read_json', 'read_dict', 'read_table', 'read_weights',
            'read_tensors', 'read_array', 'file_digest', 'digest_once', 'alone', 'work_name', 'leftovers',
-           'folder_is_held', 'sweep', 'atomic_file', 'sweep_once', 'write_json', 'write_weights']
+           'folder_is_held', 'sweep', 'held_names', 'atomic_file', 'sweep_once', 'write_json', 'write_weights']
 
 # %% ../nbs/00_foundation/01_files.ipynb #a963a154
 """The one place where bytes on disk become values, and values bytes.
@@ -272,6 +272,11 @@ def sweep(folder: str | Path) -> list[Path]:
         if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
         else: path.unlink(missing_ok=True)
     return gone
+
+
+def held_names(folder: str | Path) -> list[str]:
+    "What a folder holds, sorted, but for temporary names of our writers: a kill may have left some. Empty where there is none."
+    return sorted(p.name for p in Path(folder).iterdir() if not LEFTOVER.fullmatch(p.name)) if Path(folder).is_dir() else []
 
 # %% ../nbs/00_foundation/01_files.ipynb #c8efca85
 @contextmanager

@@ -31,7 +31,7 @@ from typing import IO, Any
 
 import wmvla
 from .core import UserError, near, plain
-from .files import atomic_file, read_json, write_json
+from .files import atomic_file, held_names, read_json, write_json
 from .lines import line_of, read_lines
 
 # %% ../nbs/00_foundation/07_runs.ipynb #1671e1e1
@@ -185,7 +185,7 @@ def create_run(root: str | Path, run_id: str, config: Any, seed: int = 0, parent
     known = read_run(path) if (path/"run.json").exists() else None
     if known and known.record.config != config:
         raise UserError(f"Run {run_id} exists with another configuration; choose another --run-id.")
-    foreign = sorted({p.name for p in path.iterdir()} - {"lock"}) if path.is_dir() and not known else []
+    foreign = [] if known else [name for name in held_names(path) if name != "lock"]
     if foreign: raise UserError(f"{path} holds other files ({foreign[0]}) and no run; choose another --run-id.")
     path.mkdir(parents=True, exist_ok=True)
     if not take_lock(path): raise UserError(f"Another process is working on run {run_id}; wait for it or stop it first.")

@@ -163,15 +163,14 @@ def encode(args: argparse.Namespace) -> None:
     "`wmvla.latents.encode.encode_dataset`."
     from wmvla.data.episodes import stream_episode
     from wmvla.encoders.base import encoder_card
-    from wmvla.encoders.choice import reopen_encoder
     from wmvla.latents.encode import encode_dataset
 
     table = read_source(args)
     config = choose_encoder(args, table)
     if args.verify: verify(table, config, args.cache)
     tell = (lambda damaged: print(f"to be made again: {', '.join(damaged) or 'nothing'}")) if args.repair else None
-    store = encode_dataset(table, config, args.cache, args.workers, args.device, args.shard_episodes, tell)
-    print(encoder_card(reopen_encoder(store.root), next(stream_episode(table, 0, 1)).shape[1]))
+    store, encoder = encode_dataset(table, config, args.cache, args.workers, args.device, args.shard_episodes, tell)
+    print(encoder_card(encoder, next(stream_episode(table, 0, 1)).shape[1]))
     print(f"{store.n_frames} frames of {table.keys.image} at {store.root}")
     print_made(store.root)
 

@@ -163,6 +163,6 @@ def encode(
     with working(self, f"encode {encoder}"):
         small = at.path/words if encoder == "small" else at.encoder
         config = ready_encoder(self.table, lambda: self.split, {"encoder": encoder, **settings}, small)
-        store = encode_dataset(self.table, config, at.cache, workers, device)
+        store, _ = encode_dataset(self.table, config, at.cache, workers, device)
         write_json(mark, {"store": str(store.root)})
     return Latents(self, store, encoder)

@@ -22,6 +22,7 @@ import torch
 from ..core import UserError, plain
 from ..data.episodes import EpisodeTable
 from ..data.splits import Split
+from ..encoders.base import Encoder
 from ..encoders.catalogue import EncoderConfig, find_family, find_source, open_encoder
 from ..encoders.choice import save_choice
 from ..encoders.small import SmallEncoderConfig, clear_damaged, fit_encoder, read_description, read_fitted
@@ -94,12 +95,12 @@ def encode_dataset(
     device: str = "auto",  # cpu, cuda
     shard_episodes: int = 8,  # episodes a file; a kill costs one file
     repair: Callable[[list[str]], None] | None = None,  # is told which files are damaged, before they are made again
-) -> LatentStore:
-    "The latents of every frame; continues after a kill, and finds what is finished. `UserError` for a damaged store."
+) -> tuple[LatentStore, Encoder]:
+    "(the latents of every frame, their encoder); continues after a kill, finds what is finished. `UserError` for damage."
     devices, workers, threads = choose_devices(device, workers)
     encoder = open_encoder(config, devices[0] if workers == 1 else "cpu")
     if repair: repair(repair_store(store_path(table, encoder, cache), table, encoder, shard_episodes))
     load = partial(open_encoder, config)
     store = build_store(table, encoder, cache, shard_episodes, workers, load, devices, threads=threads)
     save_choice(config, encoder, store.root)
-    return store
+    return store, encoder

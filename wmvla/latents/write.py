@@ -264,7 +264,6 @@ def note_pictures(path: Path, table: EpisodeTable) -> None:
     noted = {name: told for name, told in pictures_of(table, with_latents(meta)).items() if told}
     if not noted: return
     with claimed(path, "meta", wait=True): write_meta(path, replace(read_meta(path), pictures=noted))
-    shutil.rmtree(path / ".claims", ignore_errors=True)
     print(f"{path} was made before picture files were noted; those of today are noted now.", file=sys.stderr)
 
 
@@ -296,10 +295,11 @@ def build_store(
     threads: int = 1,  # that decode ahead, in each process
 ) -> LatentStore:
     "Encode every episode that is not yet stored; killed and called again, the store is what it would have been, byte for byte."
-    path = store_path(table, encoder, cache_root)
-    meta = start_meta(path, table, encoder, shard_episodes)
+    meta = start_meta(path := store_path(table, encoder, cache_root), table, encoder, shard_episodes)
     for look in (note_pictures, check_sources): look(path, table)
-    if not (todo := unfinished(path)): return open_store(path)
+    if not (todo := unfinished(path)):
+        shutil.rmtree(path / ".claims", ignore_errors=True)  # of a call that was killed at its very end
+        return open_store(path)
     if workers > 1 and load is None: raise UserError("build_store with several workers needs `load`, which opens the encoder.")
     with progress(desc="encode latents", total=sum(len(meta.shards[s]) for s in todo), unit="episode") as bar:
         for wait in (False, True):

@@ -34,16 +34,14 @@ from ..latents.store import LatentStore, open_store
 from ..encoders.small import fit_encoder, load_encoder, read_fitted
 from ..latents.views import check_pictures
 from ..latents.write import build_store, store_path
-from ..rollout.agent import read_card
 from ..verdict.card import write_card
-from ..rollout.closed_loop import evaluate, open_agent
-from ..checks.batch_invariance import agent_checks
-from ..checks.base import Check, CheckResult, check_execution, run_checks
+from ..rollout.closed_loop import evaluate
+from ..checks.base import Check, CheckResult, run_checks
+from ..checks.trained_run import TrainedRun, trained_run_checks
 from ..ablate.memory import (
     ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline, load_interventions, save_interventions)
-from ..rollout.jobs import EvalConfig, EvalJob, make_triples, plan_job
+from ..rollout.jobs import EvalConfig, EvalJob, make_triples
 from ..ablate.offline import build_donors, sample_plan
-from ..checks.preflight import dataset_checks, encoder_checks, look_normalisers, rollout_checks, training_checks
 from ..rollout.records import read_parquet, write_parquet
 from ..stats.paired import SuccessRow, success_table
 from ..verdict.rules import claim, gather_evidence
@@ -53,7 +51,7 @@ from ..processes import parallel_map
 from ..runs import Run, create_run, finish_run, git_state, mark_stage
 from ..demos.schema import check_benchmark
 from ..demos.record import CollectConfig, collect
-from ..sim.render import RenderSettings, require_egl
+from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
 from ..train.batches import load_data
@@ -173,16 +171,11 @@ def all_checks(demo: Demo) -> list[Check]:
     reports = {f"{arm} s{seed}": read_report(at.arm(arm, seed)) for arm, seed in demo.trainings}
     replayed = [as_record(ReplayRow, row, at.path/"replay.json") for row in read_json(at.path/"replay.json")]
     checkpoints = {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}
-    job, config = demo_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo)
-    plan = plan_job(job, config, read_card(job.policy_folder))
-    return [
-        *dataset_checks(at.dataset, RenderSettings(p.pixels, p.quality), replayed),
-        *encoder_checks(table, partial(demo_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"]),
-        *training_checks(reports, split, {"encoder": read_fitted(at.encoder).get("split", "")}),
-        Check("normalisation", partial(look_normalisers, checkpoints, table, split)),
-        Check("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
-        *agent_checks(partial(open_agent, job, plan, config), table, partial(demo_latents, demo)),
-        *rollout_checks(read_parquet(at.path/"episodes.parquet"))]
+    fitted = {"encoder": read_fitted(at.encoder).get("split", "")}
+    return trained_run_checks(TrainedRun(
+        at.dataset, table, split, partial(demo_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"], fitted,
+        reports, checkpoints, demo_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo),
+        read_parquet(at.path/"episodes.parquet"), replayed=replayed))
 
 
 def judge_stage(demo: Demo) -> list[CheckResult]:

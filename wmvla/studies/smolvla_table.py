@@ -66,7 +66,7 @@ def grid_store(preset: GridPreset, dataset: str | Path, split: Path, folder: Pat
     given = {"encoder": "small"} | preset.encoder
     with without_prints():
         config = ready_encoder(table, lambda: load_split(split, table), given, folder/"encoder")
-        return encode_dataset(table, config, folder/"cache").root
+        return encode_dataset(table, config, folder/"cache")[0].root
 
 
 def grid_eval(preset: GridPreset, jobs: Sequence[GridJob], folder: Path, workers: int = 2) -> tuple[list[EvalJob], EvalConfig]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..core import UserError, progress, torch_threads
-from ..files import alone, as_record, read_dict, read_json, read_tensors, sweep, write_json, write_weights
+from ..files import alone, as_record, held_names, read_dict, read_json, read_tensors, sweep, write_json, write_weights
 from ..folders import make_room, set_aside
 from ..policy.world_policy import CHECKPOINT_KIND, RETRAIN, WorldPolicy, raw_gates, save_policy
 from ..seals import SEAL, sealed, tensors_seal, unsealed
@@ -182,8 +182,7 @@ def check_folder(job: TrainJob, key: str) -> None:
     "`UserError` where the job's folder holds another training, or what is no training; `job.replace` sets a training aside."
     folder = job.folder
     if folder.exists() and not folder.is_dir(): raise UserError(f"{folder} is a file; name a folder with --out.")
-    found = sorted({p.name for p in folder.iterdir()} - {".training.json.lock"}) if folder.is_dir() else []
-    if not found: return
+    if not (found := [name for name in held_names(folder) if name != ".training.json.lock"]): return
     if (known := earlier_key(folder)) is None:
         raise UserError(f"{folder} holds other files ({found[0]}) and no training; name a new folder with --out.")
     if known == key or not any(p.exists() for p in (folder / "report.json", state_file(folder), job.checkpoint, job.best)): return
