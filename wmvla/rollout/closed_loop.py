@@ -30,7 +30,7 @@ from .lerobot_agent import LeRobotAgent
 from .records import append_rows, read_episode_rows
 from .episode import episode_record
 from .trace import write_trace
-from .workers import Assignment, Crash, Crew, Told, begin_episode, busy, send_chunk, wait_for
+from .workers import Assignment, Crash, Crew, WorkerReport, begin_episode, busy, send_chunk, wait_for
 from .world_agent import WorldAgent, load_donors, trained_cameras
 from ..policy.world_policy import open_checkpoint
 from ..sim.suites import benchmark_of, task_instruction
@@ -137,25 +137,25 @@ def perform(crew: Crew, work: Work, agents: Agents, config: EvalConfig) -> Itera
 
     begin_more()
     while playing:
-        for told in wait_for(crew):
-            episode = playing[told.slot]
-            if told.seen.step == 0: episode.rows, episode.traces = [], []  # also where a crash began it again
-            if not told.seen.done:
-                requests[told.slot] = Request(told.slot, episode.job.triple, episode.instruction, told.seen)
+        for report in wait_for(crew):
+            episode = playing[report.slot]
+            if report.seen.step == 0: episode.rows, episode.traces = [], []  # also where a crash began it again
+            if not report.seen.done:
+                requests[report.slot] = Request(report.slot, episode.job.triple, episode.instruction, report.seen)
                 continue
-            yield episode.key, close_episode(episode, told, agents, config)
-            del playing[told.slot]
-            slots.append(told.slot)
+            yield episode.key, close_episode(episode, report, agents, config)
+            del playing[report.slot]
+            slots.append(report.slot)
         begin_more()  # before the policy is asked: a reset takes longer than a decision
         requests = answer_waiting(crew, agents, playing, [r for slot, r in requests.items() if not busy(crew, slot)])
 
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #59b2db77
-def close_episode(episode: Playing, told: Told, agents: Agents, config: EvalConfig) -> EpisodeRecord:
+def close_episode(episode: Playing, report: WorkerReport, agents: Agents, config: EvalConfig) -> EpisodeRecord:
     "The record of an episode that has ended; its trace is written before, so that a row never lacks it."
     job, memory = episode.job, agents.get(episode.job, episode.plan).memory
-    video = str(Path(told.video).relative_to(Path(config.folder).resolve())) if told.video else ""
+    video = str(Path(report.video).relative_to(Path(config.folder).resolve())) if report.video else ""
     agents.over(job)
-    record = episode_record(job.triple, told.seen, episode.rows, memory, job.arm, job.train_seed, video)
+    record = episode_record(job.triple, report.seen, episode.rows, memory, job.arm, job.train_seed, video)
     if config.trace != "off": write_trace(trace_path(job, config), episode.traces, record, config.trace)
     return record
 

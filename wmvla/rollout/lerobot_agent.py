@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OWN_TYPES', 'STEPWISE', 'UNFIT', 'tensor_names', 'check_policy_weights', 'register_types', 'without_prints',
            'open_policy', 'open_processors', 'way_of', 'takes_noise', 'action_queue', 'own_copy', 'agent_cameras',
-           'check_inputs', 'Underway', 'LeRobotAgent', 'observation', 'underway', 'sample_of', 'select_chunk',
-           'watched_way', 'answers_of', 'start_watch', 'decide_lerobot']
+           'check_inputs', 'LeRobotEpisode', 'LeRobotAgent', 'observation', 'lerobot_episode', 'sample_of',
+           'select_chunk', 'watched_way', 'answers_of', 'start_watch', 'decide_lerobot']
 
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #4666be35
 """A `LeRobotAgent` opens what `lerobot-train` saved: smolvla, act, diffusion, ... and policies of plugins. It uses the saved
@@ -166,7 +166,7 @@ def check_inputs(config: Any, who: str) -> None:
 
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #d8f0155a
 @dataclass
-class Underway:
+class LeRobotEpisode:
     "One episode in flight."
 
     noise: torch.Generator  # of the chunks, where the policy accepts them
@@ -194,7 +194,7 @@ class LeRobotAgent:
         pictures = (config.n_obs_steps or 1) if self.way == "select" else max(1, self.frames)
         self.look = Look(pictures, steps, agent_cameras(config, self.before))
         self.batches = FixedBatches(self.predict, 1 if self.linked else batch, f"policy {self.card.type}")
-        self.episodes: dict[int, Underway] = {}
+        self.episodes: dict[int, LeRobotEpisode] = {}
 
     @property
     def batch(self) -> int:
@@ -227,18 +227,19 @@ def observation(agent: LeRobotAgent, request: Request, i: int = -1) -> Sample:
     return {k: v for k, v in agent.before(raw).items() if isinstance(v, Tensor | list)}
 
 
-def underway(agent: LeRobotAgent, request: Request) -> Underway:
+def lerobot_episode(agent: LeRobotAgent, request: Request) -> LeRobotEpisode:
     "The memory of a request's episode; a new one at its first step."
     if request.seen.step == 0:
         t = request.triple
         name = ("rollout", t.task, t.init_seed, t.noise_seed)
         mine = own_copy(agent.policy) if agent.way == "select" else agent.policy
         frames, drawn = deque(maxlen=max(1, agent.frames)), generator("memory", *name)
-        agent.episodes[request.slot] = Underway(generator(*name), OwnStream(*name, device=agent.device), mine, frames, drawn)
+        stream = OwnStream(*name, device=agent.device)
+        agent.episodes[request.slot] = LeRobotEpisode(generator(*name), stream, mine, frames, drawn)
     return agent.episodes[request.slot]
 
 
-def sample_of(agent: LeRobotAgent, memory: Underway, request: Request) -> Sample:
+def sample_of(agent: LeRobotAgent, memory: LeRobotEpisode, request: Request) -> Sample:
     "What one decision reads: the present, the noise of this episode, and where the policy wants them the last frames."
     c = agent.policy.config
     drawn = memory_noise(c, agent.memory, memory.memory)
@@ -249,7 +250,7 @@ def sample_of(agent: LeRobotAgent, memory: Underway, request: Request) -> Sample
     return shown[-1] | drawn | frame_window(memory.frames, agent.frames)
 
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #a2bc653b
-def select_chunk(agent: LeRobotAgent, memory: Underway, request: Request) -> Float[Tensor, "h a"]:
+def select_chunk(agent: LeRobotAgent, memory: LeRobotEpisode, request: Request) -> Float[Tensor, "h a"]:
     "Normalised actions of one episode, by `select_action` of its own copy."
     policy, last = memory.policy, len(request.seen.steps) - 1
     for i in range(last + 1):
@@ -271,7 +272,7 @@ def watched_way(agent: Any, sample: Sample) -> str:
 # %% ../../nbs/50_rollout/05_lerobot_agent.ipynb #6bbc7ca9
 def answers_of(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Float[Tensor, "h a"]] | list[Float[Tensor, " number"]]:
     "Normalised chunks, the way this policy needs it; flat and with figures where it has a memory of frames."
-    memories, select = [underway(agent, r) for r in requests], agent.way == "select"
+    memories, select = [lerobot_episode(agent, r) for r in requests], agent.way == "select"
     samples = [{} if select else sample_of(agent, m, r) for m, r in zip(memories, requests, strict=True)]
     if not (select or agent.watched): agent.watched, agent.way = True, watched_way(agent, samples[0])
     if agent.way == "batch": return agent.batches(samples)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DONATED', 'frames_needed', 'FrameHistory', 'DonorBank', 'save_donors', 'load_donors', 'decision_row',
-           'trained_cameras', 'check_sight', 'Remembered', 'WorldAgent', 'check_agent', 'episode_memory',
+           'trained_cameras', 'check_sight', 'EpisodeMemory', 'WorldAgent', 'check_agent', 'episode_memory',
            'decide_world', 'world_chunk', 'traced_chunk', 'encode_fresh', 'new_clips', 'policy_sample', 'predict']
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #7620c41d
@@ -132,7 +132,7 @@ def check_sight(policy, encoder, cameras: Sequence[str]) -> None:
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #ecaaaeec
 @dataclass
-class Remembered:
+class EpisodeMemory:
     "One episode in flight."
 
     frames: tuple[FrameHistory, ...]  # one a camera
@@ -151,7 +151,7 @@ class WorldAgent:
         self.memory = memory or self.trained
         self.frames = frames_needed(policy.config.history, self.trained, self.memory)
         self.look = Look(self.frames + (encoder.window - 1) * encoder.stride, execute, cameras)
-        self.episodes: dict[int, Remembered] = {}
+        self.episodes: dict[int, EpisodeMemory] = {}
         self.encode = FixedBatches(self.encode_clips, batch, f"the encoder of arm {policy.config.arm}")
         self.act = FixedBatches(self.act_alone, batch, f"arm {policy.config.arm}")
         check_agent(self)
@@ -184,14 +184,14 @@ def check_agent(agent: WorldAgent) -> None:
         raise UserError(f"Memory '{agent.memory}' at rollout needs predictions of other episodes; pass a donor bank.")
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #07224bc3
-def episode_memory(agent: WorldAgent, request: Request) -> Remembered:
+def episode_memory(agent: WorldAgent, request: Request) -> EpisodeMemory:
     "The memory of a request's episode; a new one at its first step."
     if request.seen.step == 0:
         c, triple = agent.policy.config, request.triple
         random = generator("rollout", triple.task, triple.init_seed, triple.noise_seed)
         frames = tuple(FrameHistory(agent.encoder.window, agent.encoder.stride, c.history, agent.frames)
                        for _ in agent.look.cameras or "1")
-        agent.episodes[request.slot] = Remembered(frames, embed_text([request.instruction], c.text), random)
+        agent.episodes[request.slot] = EpisodeMemory(frames, embed_text([request.instruction], c.text), random)
     return agent.episodes[request.slot]
 
 
@@ -225,7 +225,7 @@ def traced_chunk(agent: WorldAgent, chunk: Chunk, output: PolicyOutput, latency:
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #99aca702
 def encode_fresh(
-    agent: WorldAgent, memories: Sequence[Remembered], requests: Sequence[Request]
+    agent: WorldAgent, memories: Sequence[EpisodeMemory], requests: Sequence[Request]
 ) -> list[list[list[Float[Tensor, " d"]]]]:
     "The latents of what each episode has seen since its last decision, camera by camera; one call of the encoder."
     clips = [new_clips(agent, m, r) for m, r in zip(memories, requests, strict=True)]
@@ -233,14 +233,14 @@ def encode_fresh(
     return [[[next(latents) for _ in part] for part in cameras] for cameras in clips]
 
 
-def new_clips(agent: WorldAgent, memory: Remembered, request: Request) -> list[UInt8[Tensor, "new *clip height columns 3"]]:
+def new_clips(agent: WorldAgent, memory: EpisodeMemory, request: Request) -> list[UInt8[Tensor, "new *clip height columns 3"]]:
     "What is to be encoded of one episode, camera by camera."
     seen, cameras = request.seen, agent.look.cameras or tuple(request.seen.images)[:1]
     return [frames.push(seen.steps, seen.images[name]) for frames, name in zip(memory.frames, cameras, strict=True)]
 
 
 def policy_sample(
-    agent: WorldAgent, memory: Remembered, request: Request, latents: Sequence[Sequence[Tensor]]
+    agent: WorldAgent, memory: EpisodeMemory, request: Request, latents: Sequence[Sequence[Tensor]]
 ) -> dict[str, Tensor]:
     "What the policy reads of one episode: the latents of its cameras side by side."
     windows = [frames.window(new) for frames, new in zip(memory.frames, latents, strict=True)]
@@ -251,7 +251,7 @@ def policy_sample(
     return given | {"noise": torch.randn(1, c.horizon, c.action, generator=memory.random)}
 
 
-def predict(agent: WorldAgent, request: Request, memory: Remembered, given: dict[str, Tensor]) -> PolicyOutput:
+def predict(agent: WorldAgent, request: Request, memory: EpisodeMemory, given: dict[str, Tensor]) -> PolicyOutput:
     "The output of an arm with a memory, for one episode."
     donor = agent.donors.draw(agent.memory, request.instruction, memory.random) if agent.memory in DONATED else None
     source = None if agent.memory == agent.trained else agent.memory

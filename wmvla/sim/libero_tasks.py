@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIBERO_LIMITS', 'LIBERO_SUITES', 'ALL_SUITES', 'original_of', 'libero_task_map', 'libero_tasks', 'LiberoTask',
-           'libero_task', 'sentence_in', 'told_by', 'libero_init_states', 'unpickled_array']
+           'libero_task', 'sentence_in', 'libero_instruction', 'libero_init_states', 'unpickled_array']
 
 # %% ../../nbs/15_sim/05_libero_tasks.ipynb #3254c882
 """A task of LIBERO or LIBERO-PRO by its name, `libero_goal-3` or `libero_goal_lan-3`: where its task file and its initial states
@@ -76,7 +76,7 @@ class LiberoTask:
     def bddl(self) -> Path: return self.home/"bddl_files"/self.suite/f"{self.file}.bddl"
 
     @property
-    def instruction(self) -> str: return told_by(self)
+    def instruction(self) -> str: return libero_instruction(self)
 
 # %% ../../nbs/15_sim/05_libero_tasks.ipynb #5ab1e7ab
 def libero_task(name: str) -> LiberoTask:
@@ -98,7 +98,7 @@ def sentence_in(bddl: Path) -> str:
 
 
 @functools.cache
-def told_by(task: LiberoTask) -> str:
+def libero_instruction(task: LiberoTask) -> str:
     "The sentence of the file's name, or that in the file where LIBERO-PRO changed it."
     named = re.sub(r"^[A-Z_]+SCENE\d+_", "", task.file).replace("_", " ")
     if task == task.original: return named

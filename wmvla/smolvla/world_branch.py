@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ChunkMemory', 'WorldBranch', 'attach', 'fuse', 'before_output', 'after_embedding', 'keep_stream', 'after_mlp',
            'statistics_frames', 'fit_latents', 'Scene', 'scene_of', 'finite_rows', 'predict_scene', 'memory_from',
-           'own_luck', 'own_chance', 'from_noise', 'set_memory', 'is_closed']
+           'memory_generator', 'oracle_share', 'from_noise', 'set_memory', 'is_closed']
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #7ccb7d75
 """A `WorldBranch` stands beside SmolVLA, not inside it. It makes the memory once a chunk, reads it once, and its hooks add what
@@ -195,17 +195,17 @@ def memory_from(
                          branch.config.world_future)
     if noise is not None and source in DRAWN_SOURCES:
         memory = Memory(from_noise(source, predicted, noise), torch.ones_like(predicted[..., 0], dtype=torch.bool))
-    else: memory = make_memory(source, given, own_luck(branch), own_chance(branch, source))
+    else: memory = make_memory(source, given, memory_generator(branch), oracle_share(branch, source))
     if memory is None: return None
     return Memory(memory.values.masked_fill(~scene.finite[:, None, None], math.nan), memory.mask)
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #6d8960f1
-def own_luck(branch: WorldBranch) -> torch.Generator | None:
+def memory_generator(branch: WorldBranch) -> torch.Generator | None:
     "In training a stream of the branch's own, named by the step; else torch's."
     return torch.Generator().manual_seed(seed_from("world memory", branch.seed, int(branch.step))) if branch.training else None
 
 
-def own_chance(branch: WorldBranch, source: str) -> float:
+def oracle_share(branch: WorldBranch, source: str) -> float:
     "Probability of the truth in a `scheduled` memory."
     return scheduled_probability(int(branch.step), branch.config.world_schedule_steps) if source == "scheduled" else 0.0
 
@@ -213,7 +213,7 @@ def own_chance(branch: WorldBranch, source: str) -> float:
 def from_noise(
     source: str, predicted: Float[Tensor, "b k latent"], noise: Float[Tensor, "b k latent"]
 ) -> Float[Tensor, "b k latent"]:
-    "A drawn memory whose luck is given."
+    "A random memory made of given noise."
     if source == "random_unit": return noise
     return matched_noise(predicted, noise=noise) if source == "random" else sorted_steps(predicted, noise[..., 0])
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['telling', 'Interval', 'interval_text', 'in_points', 'wilson', 'PairedResult', 'corrected_phi', 'newcombe',
-           'paired_difference', 'pair_records', 'triple_differences', 'shared_luck', 'widened_by_design',
+           'paired_difference', 'pair_records', 'triple_differences', 'design_effect', 'widened_by_design',
            'paired_trainings', 'fair_coins', 'clustered_sign_test', 'SuccessRow', 'success_table', 'expanded_tail',
            'clustered_bootstrap_ratio']
 
@@ -177,7 +177,7 @@ def triple_differences(
     return np.array([sums[triple] for triple in sorted(sums, key=str)], int)
 
 # %% ../../nbs/55_stats/00_paired.ipynb #43308732
-def shared_luck(
+def design_effect(
     differences: Float[np.ndarray, " sample"],  # first minus second, one a pair
     triple: Int[np.ndarray, " sample"],  # which triple a pair was played on
 ) -> float:
@@ -202,7 +202,7 @@ def paired_trainings(
     played = sorted(((r.train_seed, r.triple) for r in first), key=str)  # the order of `pair_records`
     number = {triple: i for i, triple in enumerate({triple: None for _, triple in played})}
     triple = np.array([number[t] for _, t in played])
-    return widened_by_design(paired_difference(a, b), shared_luck(a.astype(float) - b, triple))
+    return widened_by_design(paired_difference(a, b), design_effect(a.astype(float) - b, triple))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #d7a12046
 def fair_coins(n: int) -> Float[np.ndarray, " wins"]:

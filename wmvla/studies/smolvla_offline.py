@@ -29,7 +29,7 @@ from ..rollout.agent import Request, Seen
 from ..rollout.batching import Sample
 from ..checks.batch_invariance import ask, film_of
 from ..ablate.memory import RatioRow, ratio_row
-from ..rollout.lerobot_agent import LeRobotAgent, sample_of, underway, without_figures
+from ..rollout.lerobot_agent import LeRobotAgent, sample_of, lerobot_episode, without_figures
 from .smolvla_training import GridJob
 
 # %% ../../nbs/90_studies/03_smolvla_offline.ipynb #5a1e0e06
@@ -66,7 +66,7 @@ def offline_chunks(
     agent: LeRobotAgent, requests: Sequence[Request], spoil: Corruption | None = None
 ) -> list[Float[np.ndarray, "h a"]]:
     "Chunks in environment units, one by one."
-    samples = [sample_of(agent, underway(agent, r), r) for r in requests]
+    samples = [sample_of(agent, lerobot_episode(agent, r), r) for r in requests]
     told = [agent.predict(sample)[0] for sample in (spoil(requests, samples) if spoil else samples)]
     width = agent.policy.config.action_feature.shape[0]
     raw = [without_figures(x, width)[0] if agent.card.memory else x for x in told]

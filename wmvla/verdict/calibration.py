@@ -24,7 +24,7 @@ from ..files import as_record
 from ..lines import line_of, read_lines
 from ..toy.worlds import episode_names
 from .toy_lab import NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, toy_checks, lab_records, play_toys, shuffle_row, train_toy_arm
-from ..stats.paired import Interval, paired_difference, shared_luck, widened_by_design, wilson
+from ..stats.paired import Interval, paired_difference, design_effect, widened_by_design, wilson
 from .rules import Evidence, choose_roles, claim, gather_evidence
 from ..processes import parallel_map
 
@@ -74,7 +74,7 @@ def held_intervals(
         both, gap = [np.stack(side) for side in zip(*pairs, strict=True)], float(np.mean(gaps))
         pooled = paired_difference(*(side.ravel() for side in both))
         gap_seen, triples = both[0].astype(float) - both[1], np.tile(np.arange(both[0].shape[1]), len(trainings))
-        effect = shared_luck(gap_seen.ravel(), triples)
+        effect = design_effect(gap_seen.ravel(), triples)
         kinds["pooled"].append(holds(pooled.interval, gap))
         kinds["by triple"].append(holds(widened_by_design(pooled, effect).interval, gap))
     return {kind: tuple(int(n) for n in np.sum(found, 0)) for kind, found in kinds.items()}
