@@ -45,7 +45,7 @@ def listed(kind: Callable[[str], Any]) -> Callable[[str], list]:
     "What argparse makes of one word of a list: its values, of `kind`."
     def values(text: str) -> list:
         if kind is Path and Path(text).exists(): return [Path(text)]
-        words = [word.strip("[]'\" ") for word in text.split(",")]
+        words = [word.strip("[]'\" ") for word in re.split(r",(?![^()]*\))", text)]  # not in the middle of moving(level=2,mm=3)
         return [kind(word) for word in words if word]
 
     values.__name__ = getattr(kind, "__name__", "value")  # argparse names it where a value cannot be read

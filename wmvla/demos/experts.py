@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from ..core import UserError
 from ..sim.environment import Environment
 from .libero_experts import EXPERT_ATTEMPTS, goal_of, impossible, libero_expert
-from ..sim.suites import benchmark_of, expand_tasks
+from ..sim.suites import benchmark_of
+from ..sim.world_names import base_task
 from .metaworld_experts import Expert, metaworld_expert
 
 # %% ../../nbs/20_demos/05_experts.ipynb #f765e838
@@ -33,6 +34,6 @@ def make_expert(env: Environment, attempt: int = 0) -> Expert:
 
 def check_teachable(tasks: Sequence[str]) -> None:
     "`UserError` that names the tasks which no teacher can do, and why, before anything is recorded."
-    reasons = {task: impossible(goal_of(task)) for task in tasks if benchmark_of(task) == "libero"}
+    reasons = {task: impossible(goal_of(base_task(task))) for task in tasks if benchmark_of(task) == "libero"}
     odd = [f"{task} ({why})" for task, why in reasons.items() if why]
     if odd: raise UserError(f"No teacher can do {', '.join(odd)}; name it under --leave_out, or name other --tasks.")

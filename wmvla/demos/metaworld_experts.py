@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from ..sim.environment import Environment, Step
 from ..sim.metaworld import check_tasks, metaworld_tables
+from ..sim.world_names import base_task
 
 # %% ../../nbs/20_demos/01_metaworld_experts.ipynb #39b1dbca
 @runtime_checkable
@@ -41,7 +42,7 @@ def _expert(task: str) -> Any:
 
 def metaworld_expert(task: str) -> Expert:
     "MetaWorld's scripted expert of a task; success on most tasks is 100 %, the lowest is about 70 %."
-    return _expert(task).get_action
+    return _expert(base_task(task)).get_action
 
 # %% ../../nbs/20_demos/01_metaworld_experts.ipynb #a4b8edf1
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from ..core import Triple, UserError
 from ..ranges import Count, Seed, Threads, check_ranges
 from .journal import Provenance
 from ..sim.metaworld import metaworld_tables
+from ..sim.world_names import base_task, split_world, world_name
 from ..sim.render import RenderSettings
 from ..sim.suites import EnvConfig, benchmark_of, camera_keys, expand_tasks, made_of, step_limit
 from .metaworld_experts import ExpertEpisode
@@ -66,7 +67,8 @@ class CollectConfig:
     leave_out: tuple[str, ...] = ()  # tasks of the groups named that are not wanted
 
     def __post_init__(self):
-        tasks = tuple(task for task in expand_tasks(self.tasks) if task not in self.leave_out)
+        left_out = {world_name(*split_world(name)) for name in self.leave_out}
+        tasks = tuple(task for task in expand_tasks(self.tasks) if not left_out & {task, base_task(task)})
         object.__setattr__(self, "tasks", check_benchmark(tasks))
         for name in ("pixels", "limit", "first_seed", "fps"):
             if getattr(self, name) is None: object.__setattr__(self, name, getattr(self.conventions, name))
@@ -214,7 +216,7 @@ def exact_statistics() -> Iterator[None]:
 # %% ../../nbs/20_demos/06_schema.ipynb #262b1401
 def frame_columns(episode: ExpertEpisode) -> dict[str, np.ndarray]:
     "The rows of every column that either benchmark has, by its name."
-    number = metaworld_tables()["TASK_NAME_TO_ID"].get(episode.task, -1)
+    number = metaworld_tables()["TASK_NAME_TO_ID"].get(base_task(episode.task), -1)
     return {**episode.images, "observation.state": episode.state, "action": episode.action,
             "observation.environment_state": episode.environment_state, "next.reward": episode.reward[:, None],
             "next.success": episode.success[:, None], "task_id": np.full((len(episode.action), 1), number, np.int16)}

@@ -197,5 +197,5 @@ def play(
     config = eval_settings(self, {"workers": 1, "trace": "light", "folder": str(folder)} | settings)
     with at_home(self, f"play {self.arm} {task}"):
         record, = evaluate([job], config, folder/"plays.jsonl", film_mp4 if film else None, f"{self.arm} on {task}")
-    used = self.data is not None and (task, triple.init_seed) in used_states(self.data.table)
+    used = self.data is not None and (triple.task, triple.init_seed) in used_states(self.data.table)
     return Episode(record, read_trace(trace_path(job, config)), folder/record.video if record.video else None, seed, used)

@@ -27,6 +27,7 @@ from .capture import check_profile
 from .frame_memory import check_memory
 from .trace import has_trace, trace_name
 from ..sim.suites import EnvConfig, benchmark_of, step_limit
+from ..sim.world_names import split_world, world_name
 
 # %% ../../nbs/50_rollout/10_jobs.ipynb #91e13a15
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def make_triples(
     "Task by task, the triples to evaluate."
     check_number("episodes", init_per_task, Range(1, 2**31 - 1))
     for name, seed in (("first_seed", first_seed), ("noise_seed", noise_seed)): check_number(name, seed, Range(0, 2**32 - 1))
+    tasks = [world_name(*split_world(task)) for task in tasks]
     first = {task: FIRST_SEED[benchmark_of(task)] if first_seed is None else first_seed for task in tasks}
     return [Triple(task, first[task] + i, noise_seed) for task in tasks for i in range(init_per_task)]
 

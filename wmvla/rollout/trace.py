@@ -30,6 +30,7 @@ from ..files import as_record, atomic_file, damaged, read_table
 from .agent import DecisionTrace, Latency
 from .capture import TRACE_ARRAYS, TRACE_PROFILES
 from ..seals import SEAL
+from ..sim.world_names import file_word
 
 # %% ../../nbs/50_rollout/07_trace.ipynb #1ed07885
 TRACE_PARTS = ("render", "encode", "predict", "act")  # of the latency, in the order of a decision
@@ -179,7 +180,7 @@ def list_array(column: pa.ChunkedArray, shape: tuple[int, ...], dtype: type) -> 
 # %% ../../nbs/50_rollout/07_trace.ipynb #38efe1c0
 def episode_name(arm: str, train_seed: int, memory: str | None, triple: Triple) -> str:
     "The name that an episode's film and trace share; `memory` None: the one that the policy was trained with."
-    return f"{arm}_s{train_seed}_{memory or 'trained'}_{triple.task}_{triple.init_seed}_n{triple.noise_seed}"
+    return f"{arm}_s{train_seed}_{memory or 'trained'}_{file_word(triple.task)}_{triple.init_seed}_n{triple.noise_seed}"
 
 
 def trace_name(arm: str, train_seed: int, memory: str | None, triple: Triple) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..core import EpisodeRecord, UserError
+from ..sim.world_names import file_word
 
 # %% ../../nbs/75_view/03_video.ipynb #5317a32a
 def enlarged(
@@ -86,7 +87,8 @@ def video_html(
 # %% ../../nbs/75_view/03_video.ipynb #5ea62e5f
 def video_name(record: EpisodeRecord) -> str:
     "The file name of an episode's video: arm, training seed, task, initial state, outcome."
-    return f"{record.arm}_s{record.train_seed}_{record.task}_{record.init_seed}_{'success' if record.success else 'failure'}.mp4"
+    end = "success" if record.success else "failure"
+    return f"{record.arm}_s{record.train_seed}_{file_word(record.task)}_{record.init_seed}_{end}.mp4"
 
 # %% ../../nbs/75_view/03_video.ipynb #0a37629f
 def pick_episodes(
