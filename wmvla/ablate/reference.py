@@ -9,7 +9,7 @@ __all__ = ['PLAIN', 'EpisodeErrors', 'by_episode', 'policy_errors', 'plain_error
 """The error of the best plain regression on the present, and of the best on present and future, on the validation episodes of a
 split; beside them that of a policy, in the same units and by the same episodes."""
 
-# %% ../../nbs/60_ablate/05_reference.ipynb #54ecfab9
+# %% ../../nbs/60_ablate/05_reference.ipynb #dd456254
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .regression import PlainRegression, RegressionConfig, RegressionRows, action_rows, best_regression
-from ..core import UserError
+from ..core import UserError, generator
 from ..data.normalise import Normaliser
 from ..policy.world_policy import WorldPolicy
 from ..train.batches import TrainData, fit_normalisers
@@ -48,11 +48,11 @@ def by_episode(
     count = np.bincount(place, mask.double().sum(1).cpu().numpy())
     return EpisodeErrors(ids, total / np.maximum(count, 1), count)
 
-# %% ../../nbs/60_ablate/05_reference.ipynb #841495f9
+# %% ../../nbs/60_ablate/05_reference.ipynb #c08301b5
 def policy_errors(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " frame"], chunk: int = 256) -> EpisodeErrors:
-    "Errors of a policy on the windows of `frames`, with the memory that its arm acts on."
-    parts = []
-    for part in frames.split(chunk):
+    "Errors of a policy with the memory that its arm acts on; episodes are mixed, so that a memory may be another's."
+    parts, mixed = [], frames[torch.randperm(len(frames), generator=generator("mixed episodes"))]
+    for part in mixed.tensor_split(-(-len(frames) // chunk)):
         batch, acted = acted_on(policy, data, part)
         parts.append((batch.inputs.episode, masked_l1(acted, batch.action, batch.action_mask), batch.action_mask))
     return by_episode(*(torch.cat(column) for column in zip(*parts, strict=True)))

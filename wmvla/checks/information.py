@@ -7,11 +7,11 @@ __all__ = ['RECOVERED', 'NEWS', 'INFORMATION_AGAIN', 'InformationQuestion', 'exp
            'recovered_shares', 'InformationCheck', 'check_information', 'write_information', 'read_information',
            'information_table', 'information_line']
 
-# %% ../../nbs/65_checks/09_information.ipynb #172f1892
+# %% ../../nbs/65_checks/09_information.ipynb #7ac99572
 """Shares of the future's change, on validation episodes, by step: how much of it the present (with the state) explains, how much
-the history, how much Prophet; and how much of *Prophet's* prediction the present recovers by a regression that is fitted on labelled
-episodes alone. What few labels cannot learn is still news; what they can learn is none. The same for the object's position,
-because the arm's own motion dominates latents."""
+the history, how much Prophet; and how much of *Prophet's* prediction the present recovers by a regression that is fitted on
+labelled episodes alone. What few labels cannot learn is still news; what they can learn is none. The same for the object's
+position, because the arm's own motion dominates latents."""
 
 # %% ../../nbs/65_checks/09_information.ipynb #0967a2bf
 import math
