@@ -408,6 +408,7 @@ def test_the_command_prints_writes_and_exits(sound, copy, capsys, tmp_path):
     assert code == 0 and out.splitlines() == list(LOOKS)
 
 
+@pytest.mark.slow
 def test_cannot_tell_blocks_like_a_failure(copy, capsys):
     (copy / "meta" / "wmvla.json").unlink()
     hide = lambda values, _: values * 0
@@ -464,11 +465,13 @@ def libero(tmp_path_factory):
     return collect(tmp_path_factory.mktemp("libero") / "d", config)
 
 
+@pytest.mark.slow
 def test_a_libero_dataset_passes_and_another_control_mode_is_seen(libero):
     assert found_in(libero) == set()
     assert found_in(libero, control="absolute") == {"control mode"}
 
 
+@pytest.mark.slow
 def test_libero_pictures_as_the_simulator_draws_them_are_seen(libero, monkeypatch):
     from wmvla.sim.libero import LiberoEnvironment
 
@@ -479,6 +482,7 @@ def test_libero_pictures_as_the_simulator_draws_them_are_seen(libero, monkeypatc
     assert found_in(libero) == PICTURES
 
 
+@pytest.mark.slow
 def test_a_flipped_gripper_is_seen_in_a_libero_dataset(libero, tmp_path):
     copy = shutil.copytree(libero, tmp_path / "d")
     rewrite(copy, "action", lambda action, _: action * ([1] * 6 + [-1]))

@@ -18,6 +18,7 @@ for name in "$@"; do
 done
 copies=$(mktemp -d)
 trap 'rm -rf "$copies"' EXIT
+export WMVLA_SHARED=$copies/shared # where lessons share their recordings, see wmvla.demos.shared
 failed=()
 
 # stage NAME COMMAND: run it unless other stages were asked for; note the seconds and whether it failed.
