@@ -170,11 +170,13 @@ def test_killed_and_continued_with_another_number_of_workers(act, tmp_path, caps
     assert "executes 10 of 20 actions (it was saved with 20" in said and "48 px, fast" in said
 
 
+@pytest.mark.slow
 def test_one_and_four_workers_and_a_kill_on_libero(act, tmp_path):
     check_workers_and_kill(LIBERO, act(LIBERO), 4, tmp_path, (1, 1))
     assert [p.name.rpartition("_")[2] for p in (tmp_path / "whole/videos").iterdir()] == ["failure.mp4"]
 
 
+@pytest.mark.slow
 def test_smolvla_has_noise_of_its_own_in_every_episode(smolvla):
     def run(**settings):
         triples = [t for noise in (0, 1) for t in make_triples([METAWORLD], 2, noise_seed=noise)]

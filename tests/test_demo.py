@@ -98,11 +98,13 @@ def twin(done):
     return done[1], runs / "twin"
 
 
+@pytest.mark.slow
 def test_checkpoints_are_bit_equal(twin):
     first, second = map(digests, twin)
     assert len(first) == 9 and first == second
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_number_of_workers(twin):
     first, second = (without_latency(read_parquet(run / "episodes.parquet")) for run in twin)
     assert len(first) == 32 and first == second
@@ -131,6 +133,7 @@ def run_command(capsys, *argv) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     run = done[1]
     dataset, split, encoder = run / "dataset", run / "split.json", run / "encoder"

@@ -97,6 +97,7 @@ def test_workers_make_the_same_bytes(root):
     assert contents(root, "two workers") == contents(root, "alone") and len(contents(root, "alone")) == EPISODES + 1
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_make_the_same_bytes(root):
     writers = [start(root, "two writers", workers=1) for _ in range(2)]
     said = [writer.communicate(timeout=120)[1].decode() for writer in writers]

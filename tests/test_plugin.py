@@ -70,6 +70,7 @@ def test_lerobot_eval_offers_both_types():
     assert {"world_policy", "smolvla_world", "smolvla"} <= set(types)
 
 
+@pytest.mark.slow
 def test_success_agrees_with_lerobot_eval(made, tmp_path):
     """Checkpoint and exported folder play the same episodes, step by step; LeRobot's command, which draws by itself, agrees."""
     triples = make_triples([TASK], 2, first_seed=1000)

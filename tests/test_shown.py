@@ -73,7 +73,7 @@ def test_plumbing_and_folders_to_come_exist():
     assert PLUMBING <= {name_of(p) for p in NOTEBOOKS} and TO_COME <= {p.name for p in FOLDERS}
 
 
-@pytest.mark.parametrize("name", ["12_toy/01_environment", "10_data/09_windows"])
+@pytest.mark.parametrize("name", ["12_toy/01_environment", pytest.param("10_data/09_windows", marks=pytest.mark.slow)])
 def test_shown_again_it_is_the_same(name, tmp_path):
     source = ROOT / f"nbs/{name}.ipynb"
     (tmp_path / source.parent.name).mkdir()

@@ -102,6 +102,7 @@ def test_closed_gates_play_the_episodes_of_e0(home):
     assert all(row["gate"] is None for row in rows["E0"] + rows["off"])
 
 
+@pytest.mark.slow
 def test_the_evaluator_hands_over_the_frames_that_lerobot_would_have_kept(home, monkeypatch):
     """LeRobot's own loop, which shows the policy every picture, acts as our evaluator does, once both start from one noise."""
     import mujoco
@@ -164,6 +165,7 @@ def test_the_source_as_played_is_the_policys_own(home, tmp_path):
         assert card.memory == PreTrainedConfig.from_pretrained(tmp_path / "policy").rollout_source
 
 
+@pytest.mark.slow
 def test_lerobot_wm_eval_compares_and_says_no_word_beside_a_failed_check(home, tmp_path, capsys):
     """Nothing was trained, so the baseline never succeeds; what does not depend on training passes on real folders."""
     flags = [f"--policy.path={home / 'E0'},{home / 'E2'}", f"--env.task={TASK}", "--eval.n_episodes=2", f"--limit={LIMIT}",

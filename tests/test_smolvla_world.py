@@ -525,6 +525,7 @@ def test_lerobot_eval_offers_the_type(lerobot, capsys):
     assert "--policy.world_memory_mode_rollout" in capsys.readouterr().out, "the configuration's fields are not its flags"
 
 
+@pytest.mark.slow
 def test_lerobot_rollout_offers_the_type():
     """A robot is driven by this command; `lerobot-record` takes no policy any more."""
     asked = [Path(sys.executable).parent / "lerobot-rollout", "--policy.type=smolvla_world", "--help"]

@@ -78,6 +78,7 @@ def test_a_killed_training_ends_in_the_same_bytes(tmp_path):
     assert [repr(row) for row in resumed.rows] == [repr(row) for row in whole.rows] and resumed.best == whole.best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [15])  # odd: the two processes get 8 and 7 frames, with other masks
 def test_two_processes_train_what_one_does(tmp_path, batch):
     quiet = replace(RECIPE, steps=12, batch=batch, latent_noise=0.0, state_noise=0.0, save_every=6, ema=0.0)

@@ -54,13 +54,14 @@ readme() { python tools/readme.py --check; }
 
 # one thread a notebook, because as many notebooks as cores run side by side
 lessons() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing "$@"; }
-long='^(calibration|smolvla_world|smolvla_arms|lab)[.]' # whole studies and trainings, in their tiny sizes
+# whole studies and trainings in their tiny sizes, and every skill of LIBERO's teacher
+long='^(agreement|calibration|closed_loop|statistics|teachers|smolvla_world|smolvla_arms|lab|latents|03_skills)[.]'
 notebooks() { lessons --skip_file_re "^[_.]|$long"; }
 heavy() { lessons --file_re "$long"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
-    WMVLA_SLOW=1 lessons --file_re '^[0-9]+_(libero|replay|catalogue|machine)[.]'
+    WMVLA_SLOW=1 lessons --file_re '^[0-9]+_(libero|libero_experts|initial_states|suites|record|replay|catalogue|machine|closed_loop)[.]'
 }
 
 wanted=${*:-$stages}
