@@ -19,7 +19,7 @@ demo: setup ## the main job: record, train four arms, evaluate, report (ARGS="--
 test: setup ## ruff, clean and export checks, the notebooks' tests, pytest
 	@tools/test.sh $(ARGS)
 
-test-all: setup ## the slower suites besides `make test`: studies, trainings, runbooks, the installed wheels (seven minutes)
+test-all: setup ## the slower suites besides `make test`: studies, trainings, simulators, runbooks, the installed wheels
 	@tools/test.sh --all $(ARGS)
 
 format: setup ## after editing notebooks: clean them, export wmvla/, remake README.md, let ruff repair the rest

@@ -95,6 +95,7 @@ def test_other_render_settings_are_seen_by_their_name_and_in_the_pictures(sound)
     assert found_in(sound, pixels=64) == {"rendering", "first frame"}
 
 
+@pytest.mark.slow
 def test_where_a_dataset_says_nothing_its_pictures_tell_how_it_was_drawn(copy):
     (copy / "meta" / "wmvla.json").unlink()
     assert found_in(copy, quality="fast") == set()
@@ -256,6 +257,7 @@ def test_initial_states_that_are_not_reached_are_seen(sound, monkeypatch, world,
     assert {"initial states"} | replayed <= seen <= {"initial states", "first frame"} | replayed
 
 
+@pytest.mark.slow
 def test_a_world_that_ignores_the_number_is_seen_beside_a_downloaded_dataset(copy, monkeypatch):
     """There the episode's own start is set by hand, and comes back whatever a reset does."""
     (copy / "meta" / "wmvla.json").unlink()

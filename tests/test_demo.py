@@ -56,6 +56,7 @@ def done(killed):
     return runs, run, made, status, finish([*DEMO, "--runs", runs, "--run-id", "first"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_after_its_last_finished_stage(done):
     _, run, made, status, continued = done
     assert status == "killed"
@@ -65,6 +66,7 @@ def test_a_killed_run_continues_after_its_last_finished_stage(done):
     assert read_run(run).status == "done"
 
 
+@pytest.mark.slow
 def test_the_last_lines_are_table_verdict_and_report(done):
     _, run, _, _, continued = done
     lines = continued.stdout.strip().splitlines()
@@ -75,6 +77,7 @@ def test_the_last_lines_are_table_verdict_and_report(done):
     assert not {"src=\"http", "href=\"http"} & set(report.read_text().split("=")), "the report asks the network"
 
 
+@pytest.mark.slow
 def test_a_second_call_reuses_everything(done):
     runs, run, _, _, continued = done
     before = (run / "run.json").read_bytes()
@@ -83,6 +86,7 @@ def test_a_second_call_reuses_everything(done):
     assert "[" not in again.stderr and (run / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_old_id_with_another_configuration_is_refused(done):
     runs, run, _, _, _ = done
     other = finish([*DEMO, "--seed", "1", "--runs", runs, "--run-id", "first"])
@@ -110,6 +114,7 @@ def test_evaluation_does_not_depend_on_the_number_of_workers(twin):
     assert len(first) == 32 and first == second
 
 
+@pytest.mark.slow
 def test_the_dataset_opens_in_plain_lerobot_and_shows_a_fresh_reset(done):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -169,6 +174,7 @@ def refused(capsys, *argv) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_a_dataset_without_instructions_is_refused(done, tmp_path, capsys):
     import pandas as pd
 
@@ -183,6 +189,7 @@ def test_a_dataset_without_instructions_is_refused(done, tmp_path, capsys):
     assert not (tmp_path / "d.split.json").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_architecture_or_encoder_is_refused(done, tmp_path, capsys):
     run = done[1]
     shutil.copytree(run / "arms" / "A" / "s0", tmp_path / "s0")
@@ -198,6 +205,7 @@ def test_a_checkpoint_of_another_architecture_or_encoder_is_refused(done, tmp_pa
     assert not (tmp_path / "eval").exists()
 
 
+@pytest.mark.slow
 def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     run = done[1]
     store = next((run / "cache").glob("*/*/*"))
@@ -208,6 +216,7 @@ def test_a_store_of_another_recording_is_refused(done, tmp_path, capsys):
     assert "ffffffffffff" in said and "wmvla encode" in said and not (tmp_path / "F").exists()
 
 
+@pytest.mark.slow
 def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
     run = done[1]
     store = next((run / "cache").glob("*/*/*"))
@@ -243,6 +252,7 @@ def test_without_egl_the_packages_are_named(tmp_path):
     assert len(end.stderr.strip().splitlines()) == 1, end.stderr
 
 
+@pytest.mark.slow
 def test_run_json_is_whole(done):
     record = json.loads((done[1] / "run.json").read_text())
     assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The checks of the project, pytest last.
 #   tools/test.sh [STAGE...]        what runs before every push: all of these stages, or those named
-#   tools/test.sh --all [STAGE...]  the slower suites besides: whole studies and trainings, runbooks, installed wheels
+#   tools/test.sh --all [STAGE...]  the slower suites besides: whole studies and trainings, long lessons in simulators, runbooks, installed wheels
 # Works in copies under a temporary folder, so the working tree stays as it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -54,14 +54,16 @@ readme() { python tools/readme.py --check; }
 
 # one thread a notebook, because as many notebooks as cores run side by side
 lessons() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing "$@"; }
-# whole studies and trainings in their tiny sizes, and every skill of LIBERO's teacher
-long='^(agreement|calibration|closed_loop|statistics|teachers|smolvla_world|smolvla_arms|lab|latents|03_skills)[.]'
+# whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
+studies='agreement|calibration|closed_loop|phases|representations|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
+long="^($studies|03_skills|04_calibration|10_lerobot_train)[.]"
 notebooks() { lessons --skip_file_re "^[_.]|$long"; }
 heavy() { lessons --file_re "$long"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
-    WMVLA_SLOW=1 lessons --file_re '^[0-9]+_(libero|libero_experts|initial_states|suites|record|replay|catalogue|machine|closed_loop)[.]'
+    local simulated='libero|libero_experts|initial_states|suites|record|replay|workers|closed_loop'
+    WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|catalogue|machine)[.]"
 }
 
 wanted=${*:-$stages}
