@@ -257,4 +257,4 @@ def test_run_json_is_whole(done):
     record = json.loads((done[1] / "run.json").read_text())
     assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]
     assert record["versions"]["mujoco"] == "3.3.2"
-    assert record["checks"] and {"name", "passed", "saw", "fix", "unsure"} == set(record["checks"][0])
+    assert record["checks"] and {"name", "passed", "saw", "fix", "unsure", "decides"} == set(record["checks"][0])

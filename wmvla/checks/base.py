@@ -37,6 +37,7 @@ class CheckResult:
     saw: str  # what was found, with figures, also when it passed
     fix: str = ""  # what to do, only when it did not pass
     unsure: bool = False  # it could not tell: not passed, but nothing was found wrong either
+    decides: str = ""  # the word that a verdict then takes (insensitive, not testable, ...); empty: it blocks verdicts instead
 
     @property
     def word(self) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..core import plain
 from ..files import write_json
-from .required_checks import ratio_line, refusals
+from ..stats.contrasts import own_memory
+from .required_checks import instrument_lines, ratio_line, refusals
 from .rules import Evidence, Verdict
 
 # %% ../../nbs/70_verdict/02_card.ipynb #690789fe
@@ -39,6 +40,7 @@ def claim_card(verdict: Verdict, evidence: Evidence) -> str:
     refused = bool(refusals("offline", evidence.checks, evidence.without))
     lines = [f"**{verdict.sentence}**", "", *(f"- {reason}" for reason in verdict.reasons), ""]
     lines += [f"- baseline {roles.baseline}: success {evidence.baseline}", f"- {passed} of {len(evidence.checks)} checks passed"]
+    if own_memory(roles.claimed): lines += [f"- {line}" for line in instrument_lines(evidence.checks)]
     played = {part: getattr(roles, part) for part in ("capacity", "present", "history")}
     lines += [f"- {part} control: {', '.join(arms)}" for part, arms in played.items() if arms]
     lines += [f"- {note}" for note in evidence.notes]
