@@ -68,7 +68,7 @@ TROUBLE = {
 def trouble(error: OSError) -> str:
     "One sentence for what the operating system refused: which path, why, and what to do."
     place = " -> ".join(str(f) for f in (error.filename, error.filename2) if f is not None) or "while reading or writing"
-    return f"{place}: {TROUBLE.get(error.errno, f'{error.strerror or error}; check that path')}."
+    return f"{place}: {TROUBLE.get(error.errno or 0, f'{error.strerror or error}; check that path')}."
 
 
 def system_error(error: Exception) -> OSError | None:
@@ -80,7 +80,7 @@ def system_error(error: Exception) -> OSError | None:
 # %% ../nbs/00_foundation/00_core.ipynb #3ff87925
 def plain(value: Any) -> Any:
     "`value` as JSON can hold it: dataclasses become dicts, paths strings, tuples lists, numpy scalars numbers."
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if not isinstance(value, type) and dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict): return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, set | frozenset): return [plain(v) for v in sorted(value)]

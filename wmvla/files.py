@@ -68,7 +68,7 @@ def _short(value: Any) -> str:
 # %% ../nbs/00_foundation/01_files.ipynb #0ece3e1a
 def _choice(kind: Any, value: Any, place: str) -> Any:
     "The first type of a union that `value` fits."
-    kinds = get_args(kind)
+    kinds, failed = get_args(kind), TypeError(f"{place} has no type to fit")
     for one in sorted(kinds, key=lambda k: k is float):  # an int that may also be a float stays an int
         try: return _as(one, value, place)
         except TypeError as e: failed = e
@@ -93,7 +93,7 @@ def _as(kind: Any, value: Any, place: str) -> Any:
     if origin is Literal:
         if value in get_args(kind): return value
         raise TypeError(f"{place} is {_short(value)}, but must be one of {', '.join(map(str, get_args(kind)))}")
-    if dataclasses.is_dataclass(kind): return _fields(kind, value, place)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind): return _fields(kind, value, place)
     if kind in (int, float): return _number(kind, value, place)
     if (origin or kind) in (tuple, list, set, frozenset): return _sequence(kind, value, place)
     if (origin or kind) is dict:
@@ -128,7 +128,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def as_record(into: type, raw: Any, where: object, remedy: str = "") -> Any:
+def as_record(into: type, raw: Any, where: str | Path, remedy: str = "") -> Any:
     "`raw`, as parsed from JSON or a table's row, as the dataclass `into`; `UserError` that names the field which does not fit."
     try: return _fields(into, raw, "")
     except TypeError as e: raise damaged(where, e, remedy) from e

@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import psutil
@@ -179,9 +179,10 @@ def peak_memory(
     process, pipe = start_fresh(_measured, function, args)
     try:
         pipe.recv()
-        start, began = anonymous_memory([process.pid]), time.perf_counter()
+        pid = cast(int, process.pid)  # it was started
+        start, began = anonymous_memory([pid]), time.perf_counter()
         pipe.send("go")
-        peak, samples = sample_peak(process.pid, pipe, interval)
+        peak, samples = sample_peak(pid, pipe, interval)
         error, seconds = pipe.recv(), time.perf_counter() - began
     except EOFError: raise RuntimeError("The measured process died (out of memory?); measure a smaller step.") from None
     finally:

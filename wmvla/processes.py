@@ -202,7 +202,7 @@ def end_workers(workers: Sequence[Worker], grace: float = 0.0) -> None:
     "End them: at once, or after they had `grace` seconds to leave what they are at."
     limit = time.monotonic() + grace
     for worker in workers if grace else ():
-        if worker.process.is_alive(): os.kill(worker.process.pid, signal.SIGUSR1)
+        if worker.process.is_alive() and (pid := worker.process.pid): os.kill(pid, signal.SIGUSR1)
     for worker in workers:
         if grace: worker.process.join(max(0.0, limit - time.monotonic()))
         worker.end()
@@ -257,6 +257,7 @@ class Pool:
     def hear(self, worker: Worker) -> None:
         "Take an answer, or notice a death."
         job = self.at[worker]
+        assert job is not None, "an idle worker has no answer to give"
         try: told = worker.pipe.recv_bytes()
         except (EOFError, OSError): return bury(self, worker, job)
         self.at[worker], self.answers[job] = None, pickle.loads(told)
@@ -287,7 +288,8 @@ def answer_to(pool: Pool, job: int) -> Answer:
             pool.begun += 1
             pool.give(pool.begun - 1)
         busy = pool.busy()
-        for pipe in wait(list(busy)): pool.hear(busy[pipe])
+        ready = wait(list(busy))
+        for worker in [w for pipe, w in busy.items() if pipe in ready]: pool.hear(worker)
     return pool.answers.pop(job)
 
 # %% ../nbs/00_foundation/03_processes.ipynb #164d9b62

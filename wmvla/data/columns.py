@@ -147,7 +147,7 @@ def text_codes(
 ) -> Int64[np.ndarray, " t"]:
     "The number of each row's text, -1 for a missing one."
     words = column.dictionary_encode()
-    numbers = np.array([known.setdefault(word, len(known)) for word in read_texts(words.dictionary)] + [-1])
+    numbers = np.array([known.setdefault(str(word), len(known)) for word in read_texts(words.dictionary)] + [-1])
     return numbers[words.indices.fill_null(len(numbers) - 1).to_numpy()]
 
 
@@ -160,7 +160,9 @@ def task_texts(root: Path) -> dict[int, str]:
     if (len(table) and bad >= 0) or not words or len(set(codes.tolist())) < len(codes):
         raise UserError(f"{path} does not give each task_index one text; {RESTORE_DATASET}.")
     text = "task" if "task" in words else words[0]  # LeRobot's is the index of a data frame, which may have no name
-    return dict(zip(codes.tolist(), read_texts(table[text]), strict=True))
+    texts = {n: found for n, found in zip(codes.tolist(), read_texts(table[text]), strict=True) if found is not None}
+    if len(texts) < len(codes): raise UserError(f"{path} does not give each task_index one text; {RESTORE_DATASET}.")
+    return texts
 
 # %% ../../nbs/10_data/02_columns.ipynb #ae1f0a01
 ORDER: dict[str, type] = {"index": int, "episode_index": int, "frame_index": int, "timestamp": float}  # LeRobot's own columns

@@ -78,7 +78,8 @@ def _times(path: Path, size: int, changed: int) -> Float64[np.ndarray, " t"]:
 
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return np.sort([float(packet.pts*stream.time_base) for packet in container.demux(stream) if packet.pts is not None])
+        times = [float(p.pts*stream.time_base) for p in container.demux(stream) if p.pts is not None and stream.time_base]
+    return np.sort(times)
 
 
 def film_times(path: Path) -> Float64[np.ndarray, " t"]:
@@ -147,11 +148,12 @@ def video_pictures(
 def why_missing(path: Path, time: float) -> str:
     "Why a video that opens has no picture at a time: empty where it is damaged, else what its clock says."
     import av
+    from av.error import FFmpegError
 
     try:
         found = film_times(path)
         with av.open(str(path)) as container: promised = container.streams.video[0].frames
-    except (av.FFmpegError, OSError, ValueError, IndexError): return ""
+    except (FFmpegError, OSError, ValueError, IndexError): return ""
     if not len(found) or len(found) < promised: return ""
     step = f"one each {np.median(np.diff(found)):.4g} s" if len(found) > 1 else "one"
     return f"it holds {len(found)} pictures, {step} until {found[-1]:.6g} s, and none near {time:.6g} s"

@@ -93,12 +93,13 @@ def listed_ids(hub: HubSource) -> dict[str, str]:
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoFolder
 
     file = cache_file(Path("/hub")/hub.id/hub.commit)
     if file.is_file(): return {name: row[4] for name, row in known_digests(file).items()}
     try: found = list(HfApi().list_repo_tree(hub.id, recursive=True, revision=hub.commit, repo_type="dataset"))
     except (OSError, httpx.HTTPError, HfHubHTTPError): return {}
-    ids = {f.path: f.lfs.sha256 if f.lfs else f.blob_id for f in found if hasattr(f, "blob_id")}
+    ids = {f.path: f.lfs.sha256 if f.lfs else f.blob_id for f in found if not isinstance(f, RepoFolder)}
     try: write_json(file, {name: [0, 0, 0, 0, id] for name, id in ids.items()})
     except OSError: return ids  # asked again next time
     return ids

@@ -227,7 +227,7 @@ def no_picture(table: EpisodeTable, episode: int, frame: int) -> UserError:
 # %% ../../nbs/10_data/06_episodes.ipynb #547be9bc
 def pictures(table: EpisodeTable, episode: int, first: int, count: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     "`count` pictures of an episode from its frame `first` on, decoded once each; `UserError` where one cannot be had."
-    from av import FFmpegError
+    from av.error import FFmpegError
 
     source, done, cause = episode_source(table, episode, first, count), first, None
     what = f"of episode {table.number(episode)} of {table.dataset}"
@@ -275,11 +275,11 @@ def decode_frames(
     if not len(ids) or ids.min() < 0 or ids.max() >= table.n_frames:
         asked = f"{ids.min()} to {ids.max()}" if len(ids) else "none"
         raise UserError(f"{table.dataset} has frames 0 to {table.n_frames - 1}; asked for: {asked}.")
-    episodes, out = np.searchsorted(table.start, ids, side="right") - 1, None
+    episodes, out = np.searchsorted(table.start, ids, side="right") - 1, np.empty(0, np.uint8)
     for episode in np.unique(episodes).tolist():
         wanted = np.where(episodes == episode, ids - table.start[episode], -1)
         first, last = int(wanted[wanted >= 0].min()), int(wanted.max())
         for frame, picture in enumerate(pictures(table, episode, first, last - first + 1), first):
-            if out is None: out = np.empty((len(ids), *picture.shape), np.uint8)
+            if not len(out): out = np.empty((len(ids), *picture.shape), np.uint8)
             out[wanted == frame] = picture
     return out

@@ -22,7 +22,8 @@ from ..core import UserError
 # %% ../../nbs/10_data/10_normalise.ipynb #adad0b6c
 def mean_and_std(chunks: Iterable[Float[Tensor, "_ d"]]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     "Mean and (population) standard deviation of values that come in parts; `UserError` where there are none."
-    count = total = square = shift = 0.0
+    count, total = 0, torch.zeros((), dtype=torch.double)
+    square = shift = total
     for chunk in chunks:
         if not len(chunk): continue
         if not count: shift = chunk.double().mean(0)
@@ -44,6 +45,8 @@ def least_spread(mean: Float[Tensor, " d"], std: Float[Tensor, " d"], floor: flo
 # %% ../../nbs/10_data/10_normalise.ipynb #b3e6c360
 class Normaliser(nn.Module):
     "x -> (x - mean) / std a dimension, and back. The statistics are buffers: saved, moved, never trained."
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]):
         super().__init__()

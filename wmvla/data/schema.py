@@ -43,7 +43,7 @@ def pattern(value: Any, names: tuple[str, ...]) -> str:
     "A pattern of paths in which only `names` are filled in; `ValueError` for any other."
     if not isinstance(value, str) or not value: raise ValueError(f"{value!r} is no pattern of paths")
     for _, name, layout, conversion in string.Formatter().parse(value):
-        if name is None: continue
+        if name is None or layout is None: continue
         if name not in names or conversion or not (layout == "" or layout.removesuffix("d").isdigit() and len(layout) <= 4):
             raise ValueError(f"{value!r} may hold {', '.join(f'{{{n}}}' for n in names)} and nothing else in braces")
     return value
@@ -62,7 +62,7 @@ def read_names(feature: dict) -> tuple[str, ...]:
     "The names of a column's axes or dimensions in order, empty where it has none; `ValueError` where they are something else."
     names = feature.get("names") or []
     if isinstance(names, dict):
-        if all(isinstance(v, int) for v in names.values()): names = sorted(names, key=names.get)
+        if all(isinstance(v, int) for v in names.values()): names = sorted(names, key=names.__getitem__)
         else: names = [n for v in names.values() for n in (v if isinstance(v, list) else [v])]
     if not isinstance(names, list): raise ValueError(f"names {names!r} is no list")
     return tuple(map(str, names))

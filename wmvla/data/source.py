@@ -134,8 +134,8 @@ def cached_snapshot(
     from huggingface_hub.errors import LocalEntryNotFoundError
     from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE as cache
 
-    try: return Path(snapshot_download(id, repo_type="dataset", revision=revision, cache_dir=cache, allow_patterns=patterns,
-                                       local_files_only=True))
+    try: return Path(snapshot_download(id, repo_type="dataset", revision=revision, cache_dir=cache,
+                                       allow_patterns=list(patterns), local_files_only=True))
     except LocalEntryNotFoundError: return None
 
 # %% ../../nbs/10_data/01_source.ipynb #5827b0e8
@@ -157,7 +157,7 @@ class HubSource:
         from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE as cache
 
         try: return Path(snapshot_download(self.id, repo_type="dataset", revision=self.commit, cache_dir=cache,
-                                           allow_patterns=patterns))
+                                           allow_patterns=list(patterns)))
         except OSError as e:
             if folder := cached_snapshot(self.id, self.commit, *patterns): return folder
             raise UserError(f"{', '.join(patterns)} of {self.id} cannot be fetched ({reason(e)}); "

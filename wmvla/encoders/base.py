@@ -134,12 +134,15 @@ class Encoder(Protocol):
 
     def encode(self, images: Pictures) -> Float[Tensor, "b n d"]:
         "Latents of pictures `[b h w 3]` (window 1) or clips `[b m h w 3]`, without gradients, on the encoder's device."
+        ...
 
     def fingerprint(self) -> str:
         "16 hex characters of weights, preprocessing, pooling, window and stride; not of the device."
+        ...
 
     def description(self) -> dict[str, Any]:
         "What decided the latents, as plain values: model, pooling, pixels, preprocessing, window, stride."
+        ...
 
 # %% ../../nbs/25_encoders/00_base.ipynb #9617452d
 def module_fingerprint(

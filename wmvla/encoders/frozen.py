@@ -56,7 +56,7 @@ class Preprocessing:
 def processor_side(size: Any, *names: str) -> int:
     "The first of these sides that a processor's size names, or 0."
     known = size if isinstance(size, dict) else {n: getattr(size, n, None) for n in names}
-    return next((int(known[n]) for n in names if known.get(n)), 0)
+    return next((int(side) for n in names if (side := known.get(n))), 0)
 
 
 def input_size(processor: Any) -> tuple[int, int]:
@@ -111,7 +111,8 @@ class OwnProcessor:
 def architecture(model: nn.Module, prepare: Any = None) -> dict[str, Any]:
     "A model's configuration without paths, versions and data types, and the exact numbers of its preprocessing."
     exact = {k: plain(v) for k, v in vars(prepare).items() if k != "processor"} if prepare else {}
-    told = model.config.to_dict() if hasattr(model, "config") else {}
+    config = getattr(model, "config", None)
+    told = config.to_dict() if config is not None else {}
     named = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "_attn_implementation")
     return {"exact": exact, "config": {k: v for k, v in plain(told).items() if k not in named}}
 
@@ -143,6 +144,14 @@ class FrozenEncoder(nn.Module):
             raise UserError(f"Encoder '{self.name}' takes pictures of shape {shape}, not {list(frames.shape)}; "
                             "cut clips with ClipBuffer(encoder.window, encoder.stride).")
         return frames
+
+    def latents(self, frames: UInt8[Tensor, "b *clip height width 3"]) -> Float[Tensor, "b n d"]:
+        "Tokens of checked frames in the model's dtype: each subclass has its own."
+        raise NotImplementedError
+
+    def description(self) -> dict[str, Any]:
+        "What decided the latents: each subclass has its own."
+        raise NotImplementedError
 
     @torch.no_grad()
     def encode(self, images: Pictures) -> Float[Tensor, "b n d"]:

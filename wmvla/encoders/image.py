@@ -107,7 +107,7 @@ class ImageEncoder(FrozenEncoder):
         "Prefix tokens and the map of patches, before pooling."
         pixels = self.prepare(frames).to(next(self.model.parameters()).dtype)
         hidden = self.model(pixel_values=pixels, **self.options).last_hidden_state
-        return split_prefix(hidden, *pixels.shape[2:], self.patch)
+        return split_prefix(hidden, pixels.shape[2], pixels.shape[3], self.patch)
 
     def latents(self, frames: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b n d"]:
         "Pooled tokens, in the model's dtype."

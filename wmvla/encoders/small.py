@@ -99,6 +99,7 @@ class SmallEncoder(nn.Module):
 # %% ../../nbs/25_encoders/05_small.ipynb #1b8cf4c2
 class Decoder(nn.Module):
     "Tokens -> an image, as a difference to the mean image."
+    mean: Tensor
 
     def __init__(self, config: SmallEncoderConfig, mean: Float[Tensor, "3 height width"]):
         super().__init__()
@@ -106,8 +107,8 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(config.width, 64, config.patch, config.patch), nn.SiLU(), convolution(64, 64),
             nn.Upsample(scale_factor=2), convolution(64, 48), nn.Conv2d(48, 3 * 16, 3, 1, 1), nn.PixelShuffle(4))
-        nn.init.zeros_(self.layers[-2].weight)  # the first drawing is the mean image: no steps are spent on finding it
-        nn.init.zeros_(self.layers[-2].bias)
+        for parameter in self.layers[-2].parameters():
+            nn.init.zeros_(parameter)  # the first drawing is the mean image: no steps are spent on finding it
 
     def forward(self, tokens: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b 3 height width"]:
         "Redraw images in 0..1 (not clamped)."
@@ -153,7 +154,7 @@ def report_on(
 # %% ../../nbs/25_encoders/05_small.ipynb #dbbe4cba
 def mean_image(images: UInt8[Tensor, "t height width 3"]) -> Float[Tensor, "3 height width"]:
     "The mean of raw images in 0..1, channels first, summed in parts so that no float copy of the data is made."
-    total = sum(part.sum(0, dtype=torch.int64) for part in images.split(1000))
+    total = torch.stack([part.sum(0, dtype=torch.int64) for part in images.split(1000)]).sum(0)
     return (total.double() / (255 * len(images))).float().permute(2, 0, 1)
 
 

@@ -128,6 +128,7 @@ def tokenizer_facts(kind: TokenizerKind, source: str, weights: str, pooling: str
 # %% ../../nbs/25_encoders/04_tokenizer.ipynb #9382b537
 class TokenizerEncoder(FrozenEncoder):
     "A Cosmos encoder: pictures or clips -> pooled continuous latents, or the unpooled vectors of discrete codes."
+    anchor: Tensor
 
     def __init__(self, model: torch.nn.Module, kind: TokenizerKind, pixels: int, anchor: Tensor, facts: dict[str, Any]):
         super().__init__(model, facts["source"], kind.name)
@@ -156,8 +157,9 @@ class TokenizerEncoder(FrozenEncoder):
     @torch.no_grad()
     def codes(self, images: Pictures) -> Int[Tensor, "b n"]:
         "The discrete codes of pictures or clips, in the order of the tokens; `UserError` for a continuous tokenizer."
-        if not self.kind.discrete: raise UserError(f"{self.name} is continuous and has no codes; open a DI or DV tokenizer.")
-        return self.maps(self.checked(images))[1].flatten(1).long()
+        codes = self.maps(self.checked(images))[1] if self.kind.discrete else None
+        if codes is None: raise UserError(f"{self.name} is continuous and has no codes; open a DI or DV tokenizer.")
+        return codes.flatten(1).long()
 
     def description(self) -> dict[str, Any]:
         "What decided the latents."

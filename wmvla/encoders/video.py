@@ -35,13 +35,13 @@ def repeat_oldest(
     return torch.cat([frames[:, :1].expand(-1, times, -1, -1, -1), frames], 1) if times else frames
 
 # %% ../../nbs/25_encoders/03_video.ipynb #3f96d7b1
-def set_side(model: nn.Module, side: int) -> None:
+def set_side(model: Any, side: int) -> None:
     "Tell every attention layer of a V-JEPA 2 encoder how many patches a row of its input has."
     for layer in model.modules():
         if hasattr(layer, "grid_size"): layer.grid_size = side
 
 
-def clip_tower(model: nn.Module, source: str) -> nn.Module:
+def clip_tower(model: Any, source: str) -> nn.Module:
     "The context encoder of a V-JEPA 2 model; `UserError` where the model takes no clips."
     if "pixel_values_videos" not in inspect.signature(model.forward).parameters or not hasattr(model.config, "tubelet_size"):
         raise UserError(f"{source} ({type(model).__name__}) is no V-JEPA 2 model; open it as an image encoder, or pass one like "
@@ -52,7 +52,7 @@ def clip_tower(model: nn.Module, source: str) -> nn.Module:
 class VideoEncoder(FrozenEncoder):
     "V-JEPA 2's context encoder: a clip that ends at t -> pooled tokens of the last hidden state."
 
-    def __init__(self, model: nn.Module, source: str, prepare: Preprocessing | OwnProcessor, window: int, stride: int,
+    def __init__(self, model: Any, source: str, prepare: Preprocessing | OwnProcessor, window: int, stride: int,
                  pooling: str, grid: int):
         super().__init__(model, source, "VJEPA2Model")
         self.prepare, self.window, self.stride, self.pooling, self.grid = prepare, window, stride, pooling, grid

@@ -37,6 +37,7 @@ class LatentTable(Protocol):
 
     def gather(self, frames: Int[Tensor, "..."]) -> Float[Tensor, "... latent"]:
         "Float32 latents (tokens flattened) of absolute frame ids."
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +181,16 @@ def measure_movement(
     seed: int = 0,
 ) -> MovementTable:
     "How far latents move inside episodes; `UserError` where there is no pair, or no second episode to compare with."
-    length = torch.as_tensor(length, dtype=torch.long)
-    if len(length) < 2: raise UserError("Movement is compared with other episodes, and there is one only; record a second one.")
-    strangers = gap(latents, *other_episode_pairs(length, pairs, None, seed))
-    same = strangers if task is None else gap(latents, *other_episode_pairs(length, pairs, task, seed))
+    frames = torch.as_tensor(length, dtype=torch.long)
+    if len(frames) < 2: raise UserError("Movement is compared with other episodes, and there is one only; record a second one.")
+    strangers = gap(latents, *other_episode_pairs(frames, pairs, None, seed))
+    same = strangers if task is None else gap(latents, *other_episode_pairs(frames, pairs, task, seed))
     rows = []
-    for step in steps or doubling_steps(length):
-        found = gap(latents, *inside_pairs(length, step, pairs, seed))
+    for step in steps or doubling_steps(frames):
+        found = gap(latents, *inside_pairs(frames, step, pairs, seed))
         if not found.pairs: raise UserError(f"No episode is longer than {step} frames; ask for fewer steps ahead.")
-        relative = [found.distance / other.distance if other.distance else math.nan for other in (strangers, same)]
-        rows.append(Movement(step, found.pairs, found.cosine, *relative, found.copy_r2, found.rounding))
+        any_task, of_task = (found.distance / other.distance if other.distance else math.nan for other in (strangers, same))
+        rows.append(Movement(step, found.pairs, found.cosine, any_task, of_task, found.copy_r2, found.rounding))
     return MovementTable(tuple(rows), strangers, same)
 
 # %% ../../nbs/30_latents/05_movement.ipynb #5712925e
@@ -239,7 +240,7 @@ def token_movement(
     first, second = inside_pairs(torch.as_tensor(length, dtype=torch.long), step, pairs, seed)
     if not len(first): raise UserError(f"No episode is longer than {step} frames; ask for fewer steps ahead.")
     origin = per_token(latents, second[:1], tokens)
-    moved = spread = total = 0.0
+    moved = spread = total = torch.zeros((), dtype=torch.double)
     for ids in zip(*(f.split(max(1, chunk // origin.numel())) for f in (first, second)), strict=True):
         x, y = (per_token(latents, i, tokens) for i in ids)
         moved = moved + (y - x).square().sum((0, 2))

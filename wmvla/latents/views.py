@@ -102,7 +102,7 @@ def open_stores(
 
 def parts_of(fingerprint: str | None, count: int) -> list[str | None]:
     "The fingerprint that each of `count` cameras' stores must have."
-    parts = fingerprint.split("+") if fingerprint else [None] * count
+    parts: list[str | None] = [*fingerprint.split("+")] if fingerprint else [None] * count
     if len(parts) != count:
         raise UserError(f"The latents {fingerprint} are of {len(parts)} camera(s), but {count} store(s) are named; "
                         "name one for each camera.")

@@ -50,7 +50,7 @@ def render(world: ToyWorld, size: int = 32) -> UInt8[Tensor, "b size size 3"]:
 def toy_spaces(pixels: int) -> gym.spaces.Dict:
     "What one environment shows: features of the picture, hand and clock, and the picture itself where `pixels` is not 0."
     box = lambda low, high, *shape: gym.spaces.Box(low, high, shape, np.float32)
-    spaces = {"features": box(0, 1, 32), "agent_pos": box(-1.5, 1.5, 2)}
+    spaces: dict[str, gym.Space] = {"features": box(0, 1, 32), "agent_pos": box(-1.5, 1.5, 2)}
     if pixels: spaces["pixels"] = gym.spaces.Box(0, 255, (pixels, pixels, 3), np.uint8)
     return gym.spaces.Dict(spaces)
 
