@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import nn
 
 from ..core import EpisodeRecord, UserError, progress
 from ..files import read_json, write_json
@@ -38,7 +37,7 @@ from wmvla.stats.paired import (
     triple_differences,
 )
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import open_checkpoint
+from ..policy.world_policy import WorldPolicy, open_checkpoint
 from ..train.batches import TrainData
 
 # %% ../../nbs/60_ablate/02_memory.ipynb #554ace42
@@ -107,7 +106,7 @@ def intervene_policy(
 
 
 def intervene_on(
-    policy: nn.Module, train_seed: int, plan: OfflinePlan, data: TrainData, sources: Sequence[str]
+    policy: WorldPolicy, train_seed: int, plan: OfflinePlan, data: TrainData, sources: Sequence[str]
 ) -> list[RatioRow]:
     "The same for a policy in memory."
     reference = action_error(policy, data, plan)
@@ -160,7 +159,7 @@ def compare_closed_loop(
     arms = {r.arm for r in [*reference, *corrupted]}
     if len(arms) != 1:
         raise UserError(f"An intervention compares one arm with itself, but these records hold {sorted(arms)}; pass one arm.")
-    rows = []
+    (arm,), rows = arms, []
     for source in dict.fromkeys(r.memory for r in corrupted):
         spoiled = [r for r in corrupted if r.memory == source]
         wanted = {(r.train_seed, r.triple) for r in spoiled}
@@ -170,9 +169,9 @@ def compare_closed_loop(
         parts = [[[r for r in side if r.train_seed == seed] for side in (partners, spoiled)] for seed in seeds]
         by_seed = [paired_difference(*pair_records(*part)).difference for part in parts]
         clustered = clustered_sign_test(triple_differences(partners, spoiled))
-        told = side_of(Contrast(*arms, source, result, tuple(by_seed), clustered))
-        wins = (sum(r.success for r in side) for side in (partners, spoiled))
-        rows.append(ClosedLoopRow(*arms, source, result, told, clustered, *wins))
+        told = side_of(Contrast(arm, source, result, tuple(by_seed), clustered))
+        kept, lost = (sum(r.success for r in side) for side in (partners, spoiled))
+        rows.append(ClosedLoopRow(arm, source, result, told, clustered, kept, lost))
     return rows
 
 # %% ../../nbs/60_ablate/02_memory.ipynb #6bb9c6f2
@@ -193,6 +192,6 @@ def load_interventions(folder: Path) -> tuple[list[RatioRow], list[ClosedLoopRow
 def save_interventions(folder: Path, offline: Sequence[RatioRow] = (), closed_loop: Sequence[ClosedLoopRow] = ()) -> None:
     "Add rows to `interventions.json` in a folder; atomic."
     ratios, losses = load_interventions(folder)
-    offline = {(r.arm, r.train_seed, r.source): r for r in [*ratios, *offline]}
-    closed_loop = {(r.arm, r.source): r for r in [*losses, *closed_loop]}
-    write_json(folder / "interventions.json", {"offline": list(offline.values()), "closed_loop": list(closed_loop.values())})
+    rows = {(r.arm, r.train_seed, r.source): r for r in [*ratios, *offline]}
+    losses = {(r.arm, r.source): r for r in [*losses, *closed_loop]}
+    write_json(folder / "interventions.json", {"offline": list(rows.values()), "closed_loop": list(losses.values())})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import UserError, generator, seed_from
 from ..data.episodes import EpisodeTable
@@ -27,6 +27,7 @@ from ..stats.paired import Interval, clustered_bootstrap_ratio
 from ..rollout.world_agent import DonorBank
 from ..policy.memory import other_episode
 from ..policy.trunk import PolicyInput
+from ..policy.world_policy import WorldPolicy
 from ..train.batches import Batch, TrainData, make_batch
 from ..train.evidence import baseline_actions
 
@@ -92,7 +93,7 @@ def samples_of(data: TrainData, plan: OfflinePlan) -> Batch:
 
 # %% ../../nbs/60_ablate/00_offline.ipynb #113933e7
 @torch.no_grad()
-def memories_of(policy: nn.Module, inputs: PolicyInput) -> Float[Tensor, "b k d"]:
+def memories_of(policy: WorldPolicy, inputs: PolicyInput) -> Float[Tensor, "b k d"]:
     "What an arm remembers of each sample, normalised; `UserError` for one whose memory is of no episode."
     config, normalise = policy.config, lambda x: policy.latents.normalise(x)
     if config.spec.acting == "pred": return policy(inputs).predicted
@@ -103,7 +104,7 @@ def memories_of(policy: nn.Module, inputs: PolicyInput) -> Float[Tensor, "b k d"
 
 
 def borrowed(
-    policy: nn.Module,  # a WorldPolicy
+    policy: WorldPolicy,
     inputs: PolicyInput,  # of the plan's samples
     group: Int[Tensor, " b"],  # what a sample must not get from its own kind: its episode, or its task
     random: torch.Generator,
@@ -114,7 +115,7 @@ def borrowed(
 # %% ../../nbs/60_ablate/00_offline.ipynb #788f34f6
 @torch.no_grad()
 def action_error(
-    policy: nn.Module,  # a WorldPolicy
+    policy: WorldPolicy,
     data: TrainData,  # opened with the policy's window
     plan: OfflinePlan,
     memory: str | None = None,  # None: the memory it was trained with
@@ -127,7 +128,8 @@ def action_error(
     batch, given = samples_of(data, plan), {}
     if memory == "wrong_task" or (memory == "shuffle" and policy.config.spec.acting != "pred"):
         tasks = np.unique(data.table.instruction, return_inverse=True)[1]
-        group = batch.inputs.episode if memory == "shuffle" else torch.from_numpy(tasks)[batch.inputs.episode]
+        episode = data.episode[torch.from_numpy(plan.frames)]
+        group = episode if memory == "shuffle" else torch.from_numpy(tasks)[episode]
         given["donor"] = borrowed(policy, batch.inputs, group, generator("offline", plan.seed, memory, "borrowed"))
     if policy.config.head == "flow":  # every memory meets the same noise
         shape = len(plan.frames), policy.config.horizon, policy.config.action
@@ -195,7 +197,7 @@ def offline_markdown(
 # %% ../../nbs/60_ablate/00_offline.ipynb #804df7e8
 @torch.no_grad()
 def build_donors(
-    policy: nn.Module,  # a WorldPolicy with a memory
+    policy: WorldPolicy,  # with a memory
     data: TrainData,
     plan: OfflinePlan,  # where the memories are made
 ) -> DonorBank:

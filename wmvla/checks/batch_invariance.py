@@ -14,6 +14,7 @@ what a policy of ours read of the frames is compared with what its training read
 # %% ../../nbs/65_checks/04_batch_invariance.ipynb #ecdaa2ae
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -107,4 +108,4 @@ def agent_checks(
     apart, again = partial(check_apart, play, numbers), partial(check_repeats, play, *numbers)
     checks = [Check("episodes apart", apart), Check("repeatable actions", again)]
     if open_store is None: return checks
-    return [*checks, Check("latent window", lambda: look_window(agent(), table, open_store(), numbers))]
+    return [*checks, Check("latent window", lambda: look_window(cast(WorldAgent, agent()), table, open_store(), numbers))]

@@ -17,6 +17,7 @@ starts, how a picture is drawn. All are pure functions of what was seen; `checks
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -93,7 +94,7 @@ def check_orientation(
     flat = lambda x: np.ravel(x).astype(float) - x.mean()
     unit = lambda x: flat(x) / (np.linalg.norm(flat(x)) + 1e-9)
     similar = {name: float(unit(recorded) @ unit(x)) for name, x in orientations(fresh).items()}
-    best = max(similar, key=similar.get)
+    best = max(similar, key=similar.__getitem__)
     rival = max(value for name, value in similar.items() if name != "identity")
     saw = f"correlation {similar['identity']:.3f} as it is, best {best} at {similar[best]:.3f}"
     if not known and max(similar["identity"], rival) < 0.6:  # another scene altogether, whichever way it is turned
@@ -162,7 +163,7 @@ def stray(said: Float[np.ndarray, " d"], name: str, true: Mapping[str, Float[np.
     return np.nan_to_num(np.abs(said - true[name]) / allowed, nan=np.inf, posinf=np.inf)
 
 # %% ../../nbs/65_checks/01_dataset_vs_sim.ipynb #59feb346
-def told_numbers(told: object, name: str) -> Float[np.ndarray, " d"]:
+def told_numbers(told: Any, name: str) -> Float[np.ndarray, " d"]:
     "The numbers of one statistic of a column; empty where there are none."
     try:
         return np.asarray(told[name], np.float64).reshape(-1)

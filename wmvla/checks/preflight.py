@@ -109,7 +109,8 @@ def look_latents(
             found["online"].append(encoder.encode(clips[at]).flatten(1).cpu())
             for name, wanted in (("cached", ids), ("beside", around)):
                 found[name].append(part.read(wanted + int(table.start[episode])).float())
-        results[part.meta.camera] = check_latents(**{name: torch.cat(rows) for name, rows in found.items()})
+        cached, online, beside = (torch.cat(found[name]) for name in ("cached", "online", "beside"))
+        results[part.meta.camera] = check_latents(cached, online, beside)
     return first_failing(results)
 
 # %% ../../nbs/65_checks/06_preflight.ipynb #c51dda93
@@ -151,8 +152,8 @@ def look_prediction(reports: Mapping[str, TrainReport]) -> CheckResult:
     "`check_prediction` with the mean cosines over the horizon, of every training that predicts."
     rows = {name: r.horizon for name, r in reports.items() if r.horizon}
     mean = lambda table, what: float(np.nanmean([getattr(row, what) for row in table]))
-    names = ("prophet", "copy_last", "mean_delta")
-    return check_prediction({name: tuple(mean(table, what) for what in names) for name, table in rows.items()})
+    means = lambda table: (mean(table, "prophet"), mean(table, "copy_last"), mean(table, "mean_delta"))
+    return check_prediction({name: means(table) for name, table in rows.items()})
 
 # %% ../../nbs/65_checks/06_preflight.ipynb #f2692b4f
 def training_checks(

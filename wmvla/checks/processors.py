@@ -151,9 +151,9 @@ def shift_and_scale(steps: tuple[ProcessorStep, ...], kind: str, key: str) -> tu
 def saved_normaliser(folder: str | Path, kind: str, key: str) -> SavedNormaliser:
     "The normaliser of a column (`STATE`, `observation.state`; `ACTION`, `action`); states have no way back and need none."
     before, after = (read_pipeline(folder, file) for file in PROCESSOR_FILES)
-    mode, *forward = shift_and_scale(before, kind, key)
-    back, *backward = shift_and_scale(after, kind, key) if kind == "ACTION" else (mode, *forward)
-    return SavedNormaliser("MISSING" if "MISSING" in (mode, back) else mode, tuple(forward), tuple(backward))
+    mode, shift, scale = shift_and_scale(before, kind, key)
+    back, *backward = shift_and_scale(after, kind, key) if kind == "ACTION" else (mode, shift, scale)
+    return SavedNormaliser("MISSING" if "MISSING" in (mode, back) else mode, (shift, scale), (backward[0], backward[1]))
 
 # %% ../../nbs/65_checks/02_processors.ipynb #8c7e4ff8
 LOAD = "Load the processors that were saved in the training."

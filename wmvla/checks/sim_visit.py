@@ -85,8 +85,8 @@ class Rollout:
 def matching_rollout(table: EpisodeTable, provenance: Provenance | None, **given: int | str | None) -> Rollout:
     "The rollout that the dataset asks for, but for what is `given`."
     side = read_info(table.root)["features"][table.keys.image]["shape"]
-    fits = {"pixels": provenance.pixels if provenance else max(side), "quality": provenance.quality if provenance else "full"}
-    return Rollout(**fits | {k: v for k, v in given.items() if v})
+    fits = Rollout(provenance.pixels if provenance else max(side), provenance.quality if provenance else "full")
+    return replace(fits, **{k: v for k, v in given.items() if v})
 
 # %% ../../nbs/65_checks/03_sim_visit.ipynb #b4f2686a
 def evenly_spread(n: int, count: int) -> list[int]:
@@ -188,11 +188,11 @@ def resized_to(
 # %% ../../nbs/65_checks/03_sim_visit.ipynb #8bd76fc4
 def placed_at(start: Start, config: EnvConfig) -> tuple[Environment, Callable]:
     "An environment, and the reset that brings it to a start (to the initial state 0 where the start is unknown)."
-    if start.vector is None:
+    if (vector := start.vector) is None:
         environment = make_environment(config)
         return environment, lambda: environment.reset(max(start.init_seed, 0))
     environment = PlacedMetaworld(config.task, config.settings)
-    return environment, lambda: environment.reset_to(start.vector, start.discarded)
+    return environment, lambda: environment.reset_to(vector, start.discarded)
 
 
 def first_pictures(table: EpisodeTable, episode: int, cameras: Sequence[str]) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
@@ -211,8 +211,8 @@ def after_reset(environment: Environment, number: int) -> Float[np.ndarray, " ph
 def visit(subject: Subject, job: ReplayJob) -> SimObservation:
     "Look at the simulator of one task, beside one episode of the dataset."
     table, like = subject.table, subject.rollout
-    known = job.seed is not None
-    start = Start(job.tasks[0], "recorded", "", job.seed) if known else find_start(job.tasks, job.state, job.action, job.hidden)
+    if job.seed is None: start = find_start(job.tasks, job.state, job.action, job.hidden)
+    else: start = Start(job.tasks[0], "recorded", "", job.seed)
     config = EnvConfig(start.task or job.tasks[0], like.pixels, like.quality, None, like.control)
     environment, to_start = placed_at(start, config)
     other = max(start.init_seed, 0) + 1
@@ -226,11 +226,11 @@ def visit(subject: Subject, job: ReplayJob) -> SimObservation:
             seen.append((environment.state.copy() if subject.hidden is None else hidden, hidden))
             if len(seen) == 2: drift = drift_of(environment)
         commands = table.action[:, -1].max(), table.action[:, -1].min()
-        openings = tuple(hold_gripper(environment, float(c), 20, like.control) for c in commands)
+        high, low = (hold_gripper(environment, float(c), 20, like.control) for c in commands)
         numbered = [] if start.vector is None else [after_reset(environment, n) for n in (other, other + 1, other)]
     finally: environment.close()
     fresh = {name: resized_to(drawn[name], picture) for name, picture in recorded.items()}
     same = all(drawn[name].shape == picture.shape for name, picture in recorded.items())
     states, hidden = zip(*seen, strict=True)
     told = job.state[0] if subject.hidden is None else subject.hidden[table.start[job.episode]]
-    return SimObservation(start, recorded, fresh, same, told, states, hidden, tuple(numbered) or hidden, drift, openings)
+    return SimObservation(start, recorded, fresh, same, told, states, hidden, tuple(numbered) or hidden, drift, (high, low))

@@ -62,12 +62,12 @@ def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[
     from wmvla.stats.paired import in_points
     from wmvla.sim.suites import task_group
 
-    sides = [rows_of(records, arm) for arm in (first, second)]
-    groups, pairs = {r.task: task_group(r.task) for r in sides[0]}, Counter(r.task for r in sides[0])
+    one, other = (rows_of(records, arm) for arm in (first, second))
+    groups, pairs = {r.task: task_group(r.task) for r in one}, Counter(r.task for r in one)
     if len(groups) < 2: return []
     several = groups if len({*groups.values()}) > 1 else None
     name = lambda over: f"{over}, each weighing the same" if over in ("tasks", "groups") else over
-    rows = [row for row in paired_averages(*sides, several) if row.over not in pooled_views(pairs, several)]
+    rows = [row for row in paired_averages(one, other, several) if row.over not in pooled_views(pairs, several)]
     return [f"{row.arm}, mean over {name(row.over)} ({row.n} pairs, {row.trainings} trainings): {in_points(row.success)}"
             for row in rows]
 
@@ -96,7 +96,7 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None) -> t
         known = ", ".join(choose_roles([r.arm for r in records], *arms[:2]).controls) or "none"
         raise UserError(f"{spare[0]} is no control of {arms[0]} (evaluated controls: {known}); compare it by itself.")
     evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without)
-    return paired_report(records, *arms[:2], checks), claim(evidence), evidence
+    return paired_report(records, arms[0], arms[1], checks), claim(evidence), evidence
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac
 @command("compare", "any arms on the same episodes, or the verdict of a run, by rules written before the evidence", compare_flags)

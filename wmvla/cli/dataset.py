@@ -82,6 +82,6 @@ def data_command(args: argparse.Namespace) -> None:
         print(json_text({**plain(summary), **part}, indent=1))
         return
     print(summary.markdown(columns=args.keys))
-    if split:
+    if path and split:
         print(f"\n{path}: {split_table(split, table)}")
         print_made(path)

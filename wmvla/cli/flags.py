@@ -64,7 +64,8 @@ class Listed(argparse.Action):
 
 def list_flag(parser: argparse.ArgumentParser, *names: str, kind: Callable[[str], Any] = str, **options: Any) -> None:
     "Add a flag, or a positional argument, that takes a list."
-    parser.add_argument(*names, type=listed(kind), action=Listed, **{"nargs": "+"} | options)
+    options.setdefault("nargs", "+")
+    parser.add_argument(*names, type=listed(kind), action=Listed, **options)
 
 # %% ../../nbs/95_cli/00_flags.ipynb #76ed420e
 def old_flag(parser: argparse.ArgumentParser, old: str, new: str) -> None:
@@ -81,7 +82,8 @@ def add_flags(parser: argparse.ArgumentParser, config: type, skip: Sequence[str]
         kind, many = text_type(hints[f.name])
         if f.name in skip or kind is None: continue
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        default = f.default_factory() if f.default is dataclasses.MISSING and not required else None if required else f.default
+        default: Any = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if required: default = None
         words = "" if required or default is None else f" (default: {' '.join(map(str, default)) or 'none' if many else default})"
         options: dict[str, Any] = {"help": f"{comments.get(f.name, '')}{words}".replace("%", "%%"), "dest": f.name}
         if kind is bool: options |= {"action": argparse.BooleanOptionalAction}

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .flags import print_made
 from ..core import UserError, plain
@@ -69,7 +69,7 @@ def read_training() -> Any:
     read = lambda config: config
     read.__annotations__ = {"config": TrainPipelineConfig}  # from which LeRobot's parser knows what to read
     try:
-        config = parser.wrap()(read)()
+        config = cast(Callable[[], Any], parser.wrap()(read))()
         config.validate()
     except (ValueError, OSError, NotImplementedError, argparse.ArgumentError, DraccusException) as e:
         raise UserError(" ".join(str(e).split())) from e

@@ -159,7 +159,7 @@ def fit_policies(folders: Sequence[Path], args: argparse.Namespace, unfit: list[
         except UserError as e:
             if unfit is None or len(folders) == 1: raise
             unfit.append(str(e))
-    if not found: raise UserError(unfit[0])
+    if unfit and not found: raise UserError(unfit[0])
     return found
 
 

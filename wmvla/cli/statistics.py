@@ -92,10 +92,11 @@ def anytime_lines(folder: Path, first: Sequence[EpisodeRecord], second: Sequence
     from wmvla.stats.sequential import SequentialConfig, decide_records
 
     order = read_order(folder)
-    if why := no_anytime(order, [r.triple for r in (*first, *second)]):
+    why = no_anytime(order, [r.triple for r in (*first, *second)])
+    if order is None or why:
         return [f"no test that may be looked at always: {why}; play them with `wmvla eval --order random` into another folder"]
-    sides, left = in_turn(order, first, second)
-    said = sequential_line(decide_records(*sides, SequentialConfig(level)))
+    (one, other), left = in_turn(order, first, second)
+    said = sequential_line(decide_records(one, other, SequentialConfig(level)))
     return [said + f" ({left} further triples wait for earlier ones, which are still to be played)" * bool(left)]
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #b952ed40
@@ -109,7 +110,7 @@ def played_by_both(
     if not common:
         raise UserError(f"{first[0].arm} and {second[0].arm} have played no episode with all trainings of both; "
                         "evaluate both on the same triples.")
-    return tuple([r for r in rows if r.triple in common] for rows in (first, second))
+    return [r for r in first if r.triple in common], [r for r in second if r.triple in common]
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #e3e45c0f
 def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
@@ -133,7 +134,7 @@ def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], 
     for name in names:
         if name not in found:
             raise UserError(f"{file} has no arm {name!r}; it has {', '.join(found)}.{near(name, found)}")
-    return tuple(rows_of(records, name) for name in names)
+    return rows_of(records, names[0]), rows_of(records, names[1])
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #47591cf9
 def plan_flags(parser: argparse.ArgumentParser) -> None:

@@ -70,13 +70,14 @@ def seen_by(place: int, last: int, kept: Sequence[Shown]) -> Seen:
 # %% ../../nbs/80_plugin/02_modeling_world_policy.ipynb #b7d2734c
 def empty_policy(config: PolicyConfig) -> WorldPolicy:
     "An arm whose weights and statistics are to be loaded."
-    return WorldPolicy(config, *(Normaliser.identity(n) for n in (config.latent, config.state, config.action)))
+    latents, states, actions = (Normaliser.identity(n) for n in (config.latent, config.state, config.action))
+    return WorldPolicy(config, latents, states, actions)
 
 
 def open_own_encoder(config: LeRobotWorldConfig) -> Encoder:
     "The encoder of a configuration; a small one has no weights yet. `UserError` where a published one is another than it was."
     if isinstance(config.encoder, SmallEncoderConfig): return SmallEncoder(config.encoder).eval().requires_grad_(False)
-    encoder = open_encoder(config.encoder, config.device)
+    encoder = open_encoder(config.encoder, config.device or "cpu")
     check_fingerprint(encoder, config)
     return encoder
 
@@ -97,7 +98,12 @@ def check_fingerprint(encoder: Encoder, config: LeRobotWorldConfig) -> None:
 class LeRobotWorldPolicy(PreTrainedPolicy):
     "A checkpoint of `wmvla train` and its encoder, as LeRobot plays a policy."
 
-    config_class, name = LeRobotWorldConfig, "world_policy"
+    config_class: type[LeRobotWorldConfig] = LeRobotWorldConfig
+    name: str = "world_policy"
+    config: LeRobotWorldConfig
+    _action_queue: deque[Tensor]  # of the last chunk, not yet executed
+    kept: list[Shown]  # observations since the last chunk, as far as the next one reads them
+    count: int  # observations of the episode
 
     def __init__(self, config: LeRobotWorldConfig, **kwargs):
         super().__init__(config)

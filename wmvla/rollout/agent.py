@@ -131,9 +131,15 @@ class Agent(Protocol):
 
     look: Look
     memory: str  # memory source during the rollout; off without one
-    batch: int  # requests that it answers in one computation; it may be asked for any number
 
-    def decide(self, requests: Sequence[Request]) -> list[Chunk]: "One chunk for each request, in order; equal in any company."
+    @property
+    def batch(self) -> int:
+        "Requests that it answers in one computation; it may be asked for any number."
+        ...
+
+    def decide(self, requests: Sequence[Request]) -> list[Chunk]:
+        "One chunk for each request, in order; equal in any company."
+        ...
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #9e97cd48
 class StillAgent:
@@ -145,8 +151,8 @@ class StillAgent:
 
     def decide(self, requests: Sequence[Request]) -> list[Chunk]:
         "The same chunk for everybody."
-        nothing = (float("nan"),) * 4
-        return [Chunk(self.actions, DecisionRow(r.seen.step, *nothing, 0.0, 0)) for r in requests]
+        nan = float("nan")
+        return [Chunk(self.actions, DecisionRow(r.seen.step, nan, nan, nan, nan, 0.0, 0)) for r in requests]
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #f2f3bc53
 def checked_actions(

@@ -12,6 +12,7 @@ batch of another size. Here each episode keeps its own stream, and a batch has o
 # %% ../../nbs/50_rollout/01_batching.ipynb #c0db7ba5
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from contextlib import contextmanager
 
 import torch
@@ -53,7 +54,7 @@ def leaves_random_state(work: Callable[[], object], device: str = "cpu") -> bool
         return all(torch.equal(a, b) for a, b in zip(before, state(), strict=True))
 
 # %% ../../nbs/50_rollout/01_batching.ipynb #4e12fae1
-Sample = dict[str, Tensor | list]  # tensors with a leading axis of 1, lists of one text
+Sample = dict[str, Any]  # tensors with a leading axis of 1, lists of one text
 
 
 def stack(samples: Sequence[Sample]) -> Sample:

@@ -93,9 +93,9 @@ def with_trace(
     memory: str,  # its source
 ) -> Chunk:
     "The same answer with its `DecisionTrace`."
-    row, whole, arrays = chunk.row, whole_chunk(chunk.actions, said), own_arrays(found)
-    trace = DecisionTrace(row.step, whole, len(chunk.actions), memory, latency, nonfinite=row.nonfinite, **arrays)
-    return dataclasses.replace(chunk, trace=trace)
+    row, whole = chunk.row, whole_chunk(chunk.actions, said)
+    trace = DecisionTrace(row.step, whole, len(chunk.actions), memory, latency, nonfinite=row.nonfinite)
+    return dataclasses.replace(chunk, trace=dataclasses.replace(trace, **own_arrays(found)))
 
 # %% ../../nbs/50_rollout/02_capture.ipynb #a6ccfb66
 class Stopwatch:

@@ -14,10 +14,10 @@ killed continues where it stopped and a retrained policy is evaluated anew."""
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #6b75b6dc
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -68,7 +68,8 @@ def open_agent(job: EvalJob, plan: EvalPlan, config: EvalConfig, once: Callable 
         return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper, job.memory,
                             config.trace)
     policy = once(("policy", str(job.policy_folder)), lambda: open_checkpoint(job.policy_folder))
-    encoder = once(("encoder", str(job.encoder_folder)), lambda: reopen_encoder(job.encoder_folder, plan.device))
+    folder = cast(Path, job.encoder_folder)  # `plan_job` refuses a policy of ours without one
+    encoder = once(("encoder", str(folder)), lambda: reopen_encoder(folder, plan.device))
     donors = load_donors(job.donors_path) if job.donors_path else None
     return WorldAgent(policy, encoder, plan.steps, job.memory, donors, plan.batch, config.binarize_gripper,
                       trained_cameras(job.policy_folder), config.trace)
@@ -163,7 +164,7 @@ def close_episode(episode: Playing, report: WorkerReport, agents: Agents, config
 def play_all(
     work: Work, config: EvalConfig, encode_video: Callable | None, desc: str,
     crashes: list[Crash],  # receives those that happen
-) -> Iterator[tuple[str, EpisodeRecord]]:
+) -> Generator[tuple[str, EpisodeRecord], None, None]:
     "`perform` with a crew of its own and a progress bar."
     agents = Agents(config, Counter(agent_name(job) for _, job, _ in work))
     size = min(config.workers, len(work))

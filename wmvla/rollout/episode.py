@@ -116,4 +116,4 @@ def rollout(
         if traces is not None and chunk.trace is not None: traces.append(chunk.trace)
         seen = player.play(chunk.actions)
     record = episode_record(triple, seen, rows, agent.memory, arm, train_seed)
-    return record, np.stack(player.film) if video else None, tuple(rows)
+    return record, None if player.film is None else np.stack(player.film), tuple(rows)

@@ -97,7 +97,7 @@ def open_policy(folder: str | Path, execute: int, device: str = "cpu", memory: s
     if not isinstance(kind := read_dict(path / "config.json", "type", remedy=RESTORE_POLICY)["type"], str) or kind not in known:
         raise UserError(f"LeRobot knows no policy type {kind!r}; install its plugin. Known are: {', '.join(sorted(known))}.")
     with without_prints(), data_only(f"The policy in {path}"):
-        config = PreTrainedConfig.from_pretrained(path, cli_overrides=[f"--device={device}"])
+        config: Any = PreTrainedConfig.from_pretrained(path, cli_overrides=[f"--device={device}"])
         if hasattr(config, "n_action_steps"): config.n_action_steps = execute
         if memory and hasattr(config, "world_memory_mode_rollout"): config.world_memory_mode_rollout = memory
         policy = get_policy_class(kind).from_pretrained(path, config=config)
@@ -300,7 +300,7 @@ def decide_lerobot(agent: LeRobotAgent, requests: Sequence[Request]) -> list[Chu
     units = [agent.after(chunk[None, :steps]).squeeze(0).float().cpu().numpy() for chunk, _ in told]
     who, spent = f"Policy {agent.folder}", agent.watch.each(len(requests))
     actions = lambda units, request: checked_actions(units, steps, who, request.instruction, agent.binarize)
-    chunks = [Chunk(actions(u, r), DecisionRow(r.seen.step, *row[:4], spent, row[4]))
+    chunks = [Chunk(actions(u, r), DecisionRow(r.seen.step, row[0], row[1], row[2], row[3], spent, int(row[4])))
               for u, (_, row), r in zip(units, told, requests, strict=True)]
     if agent.trace == "off": return chunks
     latency = [shared_latency(agent.watch, len(requests), spent, r.seen.render_ms) for r in requests]

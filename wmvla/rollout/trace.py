@@ -166,7 +166,8 @@ def trace_of(table: pa.Table, head: TraceHead) -> Trace:
     counts = {name: numbers(name, np.int32) for name in ("step", "executed", "nonfinite")}
     words = {name: tuple(table[name].to_pylist()) for name in ("memory", "text")}
     latency = {part: numbers(f"{part}_ms", np.float32) for part in TRACE_PARTS}
-    return Trace(head.record, head.profile, latency=latency, **counts, **words, **lists)
+    known: dict[str, Any] = {**counts, **words, **lists}
+    return Trace(head.record, head.profile, latency=latency, **known)
 
 
 def list_array(column: pa.ChunkedArray, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:

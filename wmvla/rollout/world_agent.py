@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DONATED', 'frames_needed', 'FrameHistory', 'DonorBank', 'save_donors', 'load_donors', 'decision_row',
            'trained_cameras', 'check_sight', 'EpisodeMemory', 'WorldAgent', 'check_agent', 'episode_memory',
-           'decide_world', 'world_chunk', 'traced_chunk', 'encode_fresh', 'new_clips', 'policy_sample', 'predict']
+           'decide_world', 'first_chunk', 'world_chunk', 'traced_chunk', 'encode_fresh', 'new_clips', 'policy_sample',
+           'predict']
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #7620c41d
 """A `WorldAgent` keeps for every episode in flight the last frames as latents, its instruction and its random numbers, and
@@ -30,7 +31,7 @@ from ..seals import SEAL, check_tensors, tensors_seal
 from ..encoders.base import ClipBuffer
 from ..encoders.text import embed_text
 from .agent import Chunk, DecisionRow, Latency, Look, Request, checked_actions
-from .batching import FixedBatches
+from .batching import FixedBatches, Sample
 from .capture import Stopwatch, captured, check_profile, shared_latency, timed_module, with_trace
 from ..policy.trunk import PolicyInput, PolicyOutput
 
@@ -161,11 +162,11 @@ class WorldAgent:
         "Requests answered in one computation."
         return self.encode.size
 
-    def encode_clips(self, batch: dict[str, Tensor]) -> Float[Tensor, "b d"]:
+    def encode_clips(self, batch: Sample) -> Float[Tensor, "b d"]:
         "Flat latents of clips, on the processor."
         return self.encoder.encode(batch["clip"]).flatten(1).float().cpu()
 
-    def act_alone(self, batch: dict[str, Tensor]) -> Float[Tensor, "b h a"]:
+    def act_alone(self, batch: Sample) -> Float[Tensor, "b h a"]:
         "Chunks of an arm without a memory; a flow head starts from each episode's own noise."
         return self.policy(PolicyInput(**{k: v for k, v in batch.items() if k != "noise"}), noise=batch.get("noise")).action
 
@@ -211,9 +212,15 @@ def decide_world(agent: WorldAgent, requests: Sequence[Request]) -> list[Chunk]:
     return [traced_chunk(agent, c, o, s) for c, o, s in zip(chunks, outputs, split, strict=True)]
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #54e3abc7
+def first_chunk(output: PolicyOutput) -> Float[np.ndarray, "h a"]:
+    "The chunk of a batch of one, environment units."
+    assert output.action is not None, "in evaluation a policy samples its actions"
+    return output.action[0].numpy()
+
+
 def world_chunk(agent: WorldAgent, request: Request, output: PolicyOutput, spent: float) -> Chunk:
     "The answer to one request."
-    said, who = output.action[0].numpy(), f"Arm {agent.policy.config.arm}"
+    said, who = first_chunk(output), f"Arm {agent.policy.config.arm}"
     actions = checked_actions(said, agent.look.execute, who, request.instruction, agent.binarize)
     return Chunk(actions, decision_row(request.seen.step, output, spent))
 
@@ -221,7 +228,7 @@ def world_chunk(agent: WorldAgent, request: Request, output: PolicyOutput, spent
 def traced_chunk(agent: WorldAgent, chunk: Chunk, output: PolicyOutput, latency: Latency) -> Chunk:
     "The same answer with all that the policy told."
     found = captured(agent.trace, output.fusion, output.memory, output.predicted)
-    return with_trace(chunk, output.action[0].numpy(), latency, found, agent.memory)
+    return with_trace(chunk, first_chunk(output), latency, found, agent.memory)
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #99aca702
 def encode_fresh(
@@ -253,6 +260,7 @@ def policy_sample(
 
 def predict(agent: WorldAgent, request: Request, memory: EpisodeMemory, given: dict[str, Tensor]) -> PolicyOutput:
     "The output of an arm with a memory, for one episode."
-    donor = agent.donors.draw(agent.memory, request.instruction, memory.random) if agent.memory in DONATED else None
+    bank = agent.donors if agent.memory in DONATED else None
+    donor = None if bank is None else bank.draw(agent.memory, request.instruction, memory.random)
     source = None if agent.memory == agent.trained else agent.memory
     return agent.policy(PolicyInput(**given), memory=source, generator=memory.random, donor=donor)

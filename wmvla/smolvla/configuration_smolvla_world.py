@@ -181,7 +181,7 @@ def given_flags() -> set[str]:
 def is_default(config: SmolVLAConfig, name: str) -> bool:
     "Does a field have the value that nobody chose?"
     declared = next(f for f in fields(config) if f.name == name)
-    default = declared.default if declared.default is not MISSING else declared.default_factory()
+    default = declared.default if declared.default_factory is MISSING else declared.default_factory()
     return getattr(config, name) == default
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #432fb8ff
@@ -222,5 +222,5 @@ def saved_renames(path: str) -> dict[str, str]:
 def policy_input_features(first: SmolVLAConfig, path: str) -> dict[str, Any]:
     "What a policy reads, by the dataset's names, in the policy's order."
     back = {new: old for old, new in saved_renames(path).items()}
-    name = lambda key, feature: back.get(key, key) if feature.type is FeatureType.VISUAL else key
-    return {name(key, f): copy.deepcopy(f) for key, f in (first.input_features or {}).items()}
+    return {back.get(key, key) if f.type is FeatureType.VISUAL else key: copy.deepcopy(f)
+            for key, f in (first.input_features or {}).items()}

@@ -13,7 +13,7 @@ the encoder sees them once a chunk, all in one call: the same clips that the lat
 # %% ../../nbs/85_smolvla/04_frame_buffer.ipynb #dffbce2f
 import logging
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..core import UserError
 from ..encoders.base import Encoder, raw_images
-from ..encoders.catalogue import open_encoder
+from ..encoders.catalogue import EncoderConfig, open_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from .configuration_smolvla_world import FRAMES, FRAMES_MASK, SmolVLAWorldConfig
 from ..policy.trunk import seeded
@@ -55,9 +55,10 @@ class Sight:
 
     def window(self) -> tuple[Float[Tensor, "b frame 3 height width"], Bool[Tensor, "b frame"]]:
         "The last frames, the first repeated where the episode has not that many yet, and which of them exist."
-        missing = self.frames.maxlen - len(self.frames)
+        size = max(1, self.needed)
+        missing = size - len(self.frames)
         frames = torch.stack([self.frames[0]] * missing + list(self.frames), 1)
-        exists = torch.arange(self.frames.maxlen, device=frames.device) >= missing
+        exists = torch.arange(size, device=frames.device) >= missing
         return frames, exists.expand(len(frames), -1)
 
 # %% ../../nbs/85_smolvla/04_frame_buffer.ipynb #c72db10f
@@ -81,7 +82,8 @@ def frames_seen(sight: Sight, batch: dict[str, Any]) -> tuple[Float[Tensor, "b f
 # %% ../../nbs/85_smolvla/04_frame_buffer.ipynb #06a1278c
 def open_world_encoder(config: SmolVLAWorldConfig) -> Encoder:
     "The published encoder of a policy; `UserError` where it is no longer what it was."
-    encoder = open_encoder(config.world_encoder, config.device)
+    published = cast(EncoderConfig, config.world_encoder)  # a small one is the policy's own
+    encoder = open_encoder(published, config.device or "cpu")
     check_opened(encoder, config)
     return encoder
 

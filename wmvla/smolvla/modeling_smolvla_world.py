@@ -16,7 +16,7 @@ memory's raw material from the batch (a processor step looked it up in the laten
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #2716ebbc
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -28,9 +28,11 @@ from torch import Tensor
 
 from ..core import UserError
 from ..encoders.base import Encoder
+from ..encoders.small import SmallEncoder
 from ..latents.store import open_store
 from ..encoders.choice import reopen_encoder
 from ..foreign import data_only
+from ..policy.gated_attention import FusionRecord
 from ..policy.memory import Memory
 from ..rollout.capture import Stopwatch
 from .configuration_smolvla_world import (
@@ -45,6 +47,11 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
     "SmolVLA and its world branch."
 
     config_class, name = SmolVLAWorldConfig, "smolvla_world"
+    config: SmolVLAWorldConfig
+    last_record: FusionRecord | None  # of the last chunk, as the others
+    last_memory: Memory | None
+    last_memory_norm: Float[Tensor, " b"] | None
+    last_predicted: Float[Tensor, "b k latent"] | None
 
     def __init__(self, config: SmolVLAWorldConfig, fresh: bool = True, **kwargs):
         with data_only(): super().__init__(config, **kwargs)
@@ -53,7 +60,7 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
         self.world_encoder, self.opened = own_encoder(config), []  # a published encoder is no part of the checkpoint
         attach(self, self.model, config.world_fusion)
         self.meter = GradientMeter(grad_world_inject=self.world.fusions, grad_prophet=self.world.prophet)
-        self.last_record = self.last_memory_norm = self.last_memory = self.last_predicted = None  # of the last chunk
+        self.last_record = self.last_memory_norm = self.last_memory = self.last_predicted = None
         self.watch: Stopwatch | None = None  # whoever wants to know where the time goes sets it
         if fresh: start(self)
 
@@ -73,7 +80,9 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
 
     def forward(self, batch, noise=None, time=None, reduction="mean"):
         set_memory(self.world, (told := batch_memory(self, batch))[1])
-        return loss_with_world(self, *super().forward(batch, noise, time, reduction), *told, reduction)
+        answer: Any = super().forward(batch, noise, time, reduction)  # a pair, whatever LeRobot's annotation says
+        loss, values = answer
+        return loss_with_world(self, loss, values, *told, reduction)
 
     def select_action(self, batch, noise=None, **kwargs):
         self.sight.watch(batch)
@@ -104,7 +113,7 @@ def start(policy: SmolVLAWorldPolicy) -> None:
     if c.init_from_policy_path and not c.pretrained_path: load_base(policy, c.init_from_policy_path)
     if not c.world_store or not Path(c.world_store, "meta.json").is_file(): return  # the processors say what is missing
     if policy.world_encoder is not None:
-        with seeded("world encoder"): trained = reopen_encoder(Path(c.world_store, "encoder.json"))
+        with seeded("world encoder"): trained = cast(SmallEncoder, reopen_encoder(Path(c.world_store, "encoder.json")))
         policy.world_encoder.load_state_dict(trained.state_dict())
     if not policy.world.fitted: fit_latents(policy.world, open_store(c.world_store, c.world_fingerprint), c.world_split)
 
@@ -202,7 +211,7 @@ def encoder_of(policy: SmolVLAWorldPolicy) -> Encoder:
     return policy.world_encoder
 
 
-def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
+def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory | None:
     "The memory `oracle`, where an evaluator of recorded episodes hands over what came next; a rollout never can."
     truth, mask = batch[TRUTH], batch[TRUTH_MASK]
     return memory_from(policy.world, predict_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
@@ -231,7 +240,7 @@ def look(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> None:
     predicts = source not in ("present", "history")
     with timed(policy, "encode"): latents, exists = recent_latents(encoder_of(policy), frames, exists, history)
     with timed(policy, "predict" if predicts else ""): scene = predict_scene(policy.world, latents, exists, predict=predicts)
-    if predicts: policy.last_predicted, policy.last_memory_norm = scene.predicted, scene.predicted.norm(dim=-1).mean(1)
+    if (ahead := scene.predicted) is not None: policy.last_predicted, policy.last_memory_norm = ahead, ahead.norm(dim=-1).mean(1)
     others = torch.arange(len(frames), device=frames.device)
     hold(policy, memory_from(policy.world, scene, source, others, batch.get(NOISE_KEY)))
 

@@ -195,12 +195,13 @@ def by_dataset_names(before: PolicyProcessorPipeline, cameras: set[str]) -> None
     "Take the renaming of these cameras (dataset keys) out of a loaded preprocessor."
     back: dict[str, str] = {}
     for step in before.steps:
+        known: Any = step  # LeRobot's registry hides the classes of its steps, and so their fields
         if isinstance(step, RenameObservationsProcessorStep):
-            back |= {new: old for old, new in step.rename_map.items() if old in cameras}
-            step.rename_map = {old: new for old, new in step.rename_map.items() if old not in cameras}
+            back |= {new: old for old, new in known.rename_map.items() if old in cameras}
+            known.rename_map = {old: new for old, new in known.rename_map.items() if old not in cameras}
         elif isinstance(step, NormalizerProcessorStep) and back:
             told = {tuple(name.rsplit(".", 1)): value for name, value in step.state_dict().items()}
-            step.features = {back.get(key, key): feature for key, feature in step.features.items()}
+            known.features = {back.get(key, key): feature for key, feature in known.features.items()}
             step.load_state_dict({f"{back.get(key, key)}.{what}": value for (key, what), value in told.items()})
 
 # %% ../../nbs/85_smolvla/06_processor_smolvla_world.ipynb #faeca1fa
@@ -211,7 +212,7 @@ def saved_processors(config: SmolVLAWorldConfig, path: str) -> Processors:
     "Those of the policy at `path`, as they were saved; `UserError` where a part of them is missing."
     folder = processors_folder(path)
     for file in PROCESSOR_FILES: read_pipeline(folder, file)
-    before, after = open_processors(folder, config, config.device)
+    before, after = open_processors(folder, config, config.device or "cpu")
     by_dataset_names(before, set(config.image_features))
     return before, after
 

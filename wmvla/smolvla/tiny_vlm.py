@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor
+from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
 
 from ..core import UserError, fingerprint
 from ..folders import FolderKind, atomic_folder, json_marker
@@ -92,8 +93,9 @@ def model_config(config: VlmConfig, tokenizer: PreTrainedTokenizerFast) -> SmolV
                   num_hidden_layers=config.vision_layers, num_attention_heads=config.vision_heads,
                   image_size=config.pixels, patch_size=config.patch)
     image = tokenizer.convert_tokens_to_ids(SPECIAL["image"])
-    return SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=config.shuffle, image_token_id=image,
-                         tie_word_embeddings=False, pad_token_id=pad)
+    sizes: dict[str, Any] = dict(text_config=text, vision_config=vision, scale_factor=config.shuffle, image_token_id=image,
+                                 tie_word_embeddings=False, pad_token_id=pad)
+    return SmolVLMConfig(**sizes)
 
 
 VLM = FolderKind("a small SmolVLM", json_marker("config.json", model_type="smolvlm"), ("*.json", "*.jinja", "*.txt"))

@@ -14,7 +14,7 @@ the gates let through at every denoising step. No tensor of SmolVLA changes its 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #7673fa1e
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,24 +45,27 @@ class ChunkMemory:
     "The memory of the chunk that is being made; no reads: the branch is out."
 
     reads: list[ReadMemory] | None = None  # one a fusion
-    streams: list[Tensor | None] | None = None  # the states that an expert layer's addition joins
-    records: list[FusionRecord | None] | None = None  # of the last pass, one a fusion
+    streams: list[Tensor | None] = field(default_factory=list)  # the states that an expert layer's addition joins
+    records: list[FusionRecord | None] = field(default_factory=list)  # of the last pass, one a fusion
 
     def begin(self, reads: Sequence[ReadMemory] | None) -> None:
         "Hold a new memory."
         self.reads = None if reads is None else list(reads)
-        self.records, self.streams = ([None] * len(reads or ()) for _ in range(2))
+        self.records, self.streams = [None] * len(reads or ()), [None] * len(reads or ())
 
     def __deepcopy__(self, memo: dict) -> "ChunkMemory": return ChunkMemory()  # a copy of the policy makes its own chunks
 
     def record(self) -> FusionRecord | None:
         "What the fusions of the last pass did, as one record; None where the branch was out."
-        done = [r for r in self.records or () if r is not None]
+        done = [r for r in self.records if r is not None]
         return merge_records(done) if len(done) > 1 else next(iter(done), None)
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #21df96a7
 class WorldBranch(nn.Module):
     "Prophet, the statistics of its latents, and the gated fusions."
+    fitted: Tensor
+    step: Tensor
+    fusions: Any  # a ModuleList of GatedCrossAttention: torch's types say no more than Module
 
     def __init__(self, config: SmolVLAWorldConfig, width: int, layers: int):
         super().__init__()
@@ -85,7 +88,7 @@ class WorldBranch(nn.Module):
         return torch.cat([f.gate.tanh().reshape(-1) for f in self.fusions])
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #779d87bb
-def attach(branch_of: Any, model: nn.Module, fusion: str) -> None:
+def attach(branch_of: Any, model: Any, fusion: str) -> None:
     "Hook the branch `branch_of.world` into a `VLAFlowMatching`."
     if fusion == "input":
         model.action_time_mlp_out.register_forward_hook(partial(after_embedding, branch_of))
@@ -99,7 +102,9 @@ def attach(branch_of: Any, model: nn.Module, fusion: str) -> None:
 
 def fuse(branch: WorldBranch, h: Float[Tensor, "b h d"], place: int = -1) -> Float[Tensor, "b h d"]:
     "The states with what the memory adds."
-    fused, branch.now.records[place] = branch.fusions[place].fuse(h, branch.now.reads[place])
+    reads = branch.now.reads
+    assert reads is not None, "the hooks ask only while the branch holds a memory"
+    fused, branch.now.records[place] = branch.fusions[place].fuse(h, reads[place])
     return fused
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #fab438a9
@@ -137,7 +142,7 @@ def statistics_frames(store: LatentStore, split: str, most: int = 20_000) -> Ten
             raise UserError(f"{split} is of dataset revision {made.revision[:12]}, the latents of {store.meta.revision[:12]}; "
                             "encode the dataset of the split.")
         episodes = made.train
-    frames = torch.cat([torch.arange(starts[e], starts[e + 1]) for e in episodes])
+    frames = torch.cat([torch.arange(int(starts[e]), int(starts[e + 1])) for e in episodes])
     return frames[:: -(-len(frames) // most)]
 
 
@@ -159,6 +164,12 @@ class Scene:
     future: Float[Tensor, "b k latent"] | None = None
     future_mask: Bool[Tensor, "b k"] | None = None
 
+    def compared(self) -> tuple[Float[Tensor, "b k latent"], Float[Tensor, "b k latent"], Bool[Tensor, "b k"]]:
+        "The prediction, what came, and which of its steps exist; `ValueError` for a scene without one of them."
+        if self.predicted is None or self.future is None or self.future_mask is None:
+            raise ValueError("This scene has no prediction, or no future to compare it with.")
+        return self.predicted, self.future, self.future_mask
+
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #e0ff4688
 def scene_of(branch: WorldBranch, batch: dict[str, Any]) -> Scene:
     "The scene of a training batch."
@@ -177,7 +188,7 @@ def predict_scene(
 ) -> Scene:
     "Normalise raw latents and predict."
     finite = finite_rows(history, history_mask)
-    if future is not None: finite = finite & finite_rows(future, future_mask)
+    if future is not None and future_mask is not None: finite = finite & finite_rows(future, future_mask)
     clean = lambda x: branch.latents.normalise(x).masked_fill(~finite[:, None, None], 0.0).nan_to_num(0.0, 0.0, 0.0)
     seen = clean(history)
     ahead = None if future is None else clean(future)
@@ -193,7 +204,7 @@ def memory_from(
     predicted = None if scene.predicted is None else scene.predicted.detach()
     given = MemoryInputs(scene.history, scene.history_mask, predicted, scene.future, scene.future_mask, episode, None,
                          branch.config.world_future)
-    if noise is not None and source in DRAWN_SOURCES:
+    if noise is not None and predicted is not None and source in DRAWN_SOURCES:
         memory = Memory(from_noise(source, predicted, noise), torch.ones_like(predicted[..., 0], dtype=torch.bool))
     else: memory = make_memory(source, given, memory_generator(branch), oracle_share(branch, source))
     if memory is None: return None

@@ -22,9 +22,9 @@ from ..world.losses import continuous_loss
 # %% ../../nbs/85_smolvla/03_world_logs.ipynb #adbd7cb6
 def world_loss(branch: WorldBranch, scene: Scene) -> tuple[Float[Tensor, "b k"], Bool[Tensor, "b k"]]:
     "What the prediction of the change costs, 0 where a step does not exist, and which steps count."
-    counts = scene.future_mask & scene.finite[:, None]
-    present = scene.history[:, -1:]
-    return continuous_loss(scene.predicted - present, scene.future - present, counts, branch.config.world_loss), counts
+    predicted, future, mask = scene.compared()
+    counts, present = mask & scene.finite[:, None], scene.history[:, -1:]
+    return continuous_loss(predicted - present, future - present, counts, branch.config.world_loss), counts
 
 
 def mean_over_steps(loss: Float[Tensor, "b k"], counts: Bool[Tensor, "b k"], reduction: str) -> Float[Tensor, "*b"]:
@@ -39,8 +39,9 @@ def log_values(
 ) -> dict[str, Tensor]:
     "Scalars by the names of the log; without a memory, or without a scene, those that need it are left out."
     values = {"world_gate": branch.gates.mean()}
-    if memory is not None: values |= memory_values(memory, branch.now.record(), branch.config.log_attn_stats)
-    if scene is not None: values |= scene_values(scene, *losses)
+    record = branch.now.record()
+    if memory is not None and record is not None: values |= memory_values(memory, record, branch.config.log_attn_stats)
+    if scene is not None and losses is not None: values |= scene_values(scene, *losses)
     return values
 
 
@@ -50,16 +51,18 @@ def memory_values(memory: Memory, record: FusionRecord, attention: bool) -> dict
     values["world_mem_norm"] = mean_length(memory.values, memory.mask)
     if not attention: return values
     values |= {"world_attn_entropy": record.entropy.mean(), "world_attn_pmax": record.attention.max(-1).values.mean()}
+    assert record.context is not None and record.states is not None, "a fusion measures both"
     return values | {"world_ctx_norm": record.context.mean(), "world_act_norm": record.states.mean()}
 
 
 def scene_values(scene: Scene, loss: Float[Tensor, "b k"], counts: Bool[Tensor, "b k"]) -> dict[str, Tensor]:
     "How long the latents are, how many futures exist, and how well they are predicted."
+    predicted, future, mask = scene.compared()
     return {
         "world_loss": mean_over_steps(loss, counts, "mean"), "world_valid_frac": counts.float().mean(),
-        "world_cos": masked_mean(torch.cosine_similarity(scene.predicted, scene.future, dim=-1), counts),
+        "world_cos": masked_mean(torch.cosine_similarity(predicted, future, dim=-1), counts),
         "world_z_hist_norm": mean_length(scene.history, scene.history_mask),
-        "world_z_future_norm": mean_length(scene.future, scene.future_mask)}
+        "world_z_future_norm": mean_length(future, mask)}
 
 
 def masked_mean(x: Float[Tensor, "b k"], mask: Bool[Tensor, "b k"]) -> Float[Tensor, ""]:

@@ -30,8 +30,8 @@ from ..core import EpisodeRecord, UserError
 # %% ../../nbs/55_stats/00_paired.ipynb #33f10be4
 def telling(*values: float, sign: str = "") -> list[str]:
     "Every value in three digits, or in as many (up to seven) as it takes until different values read differently."
-    values = [value if abs(value) > 1e-9 else 0.0 for value in values]
-    shown = lambda digits: [f"{value:{sign}.{digits}g}" for value in values]
+    near = [value if abs(value) > 1e-9 else 0.0 for value in values]
+    shown = lambda digits: [f"{value:{sign}.{digits}g}" for value in near]
     return next(shown(digits) for digits in range(3, 8) if len({*shown(digits)}) == len({*shown(7)}))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #6c75590c
@@ -161,7 +161,8 @@ def pair_records(
     if alone:
         raise UserError(f"{len(alone)} episodes have no partner, first {alone[0]}; evaluate both arms on the same triples.")
     keys = sorted(keyed[0], key=str)
-    return tuple(np.array([side[k] for k in keys], bool) for side in keyed)
+    one, other = (np.array([side[k] for k in keys], bool) for side in keyed)
+    return one, other
 
 # %% ../../nbs/55_stats/00_paired.ipynb #9595a018
 def triple_differences(

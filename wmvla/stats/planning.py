@@ -193,7 +193,9 @@ def facts(seeds: int, triples: int, shared: float) -> int:
 def weights_triples(config: PlanConfig) -> int:
     "Triples that every training plays, for the planned power about these weights."
     pairs = exact_episodes(config)
-    return smallest(lambda k: facts(config.seeds, k, config.shared) >= pairs, pairs // config.seeds)
+    found = smallest(lambda k: facts(config.seeds, k, config.shared) >= pairs, pairs // config.seeds)
+    if found is None: raise UserError("Trainings that share everything are worth no further pairs; plan with a smaller `shared`.")
+    return found
 
 
 def training_power(
@@ -266,7 +268,7 @@ def plan_comparison(config: PlanConfig) -> Plan:
     "Plan one comparison of two arms."
     triples, more = weights_triples(config), training_triples(config) if config.seeds > 1 else None
     one = math.sqrt(config.seed_sd**2 + (config.discordance - config.difference**2) / triples)
-    per_task = lambda k: None if k is None else math.ceil(k / config.tasks)
+    per_task = lambda k: math.ceil(k / config.tasks)
     agree = float(special.ndtr(config.difference / one)) ** config.seeds
     return Plan(unpaired_episodes(config), paired_episodes(config), exact_episodes(config), sequential_plan(config),
-                per_task(triples), per_task(more), agree)
+                per_task(triples), None if more is None else per_task(more), agree)

@@ -177,7 +177,7 @@ def stopping_lead(
     while (high - low > 1).any():
         lead = (low + high) // 2
         wins, losses = (pairs + lead) / 2, (pairs - lead) / 2  # halves do no harm: only leads of the pairs' parity occur
-        wealth = special.logsumexp(wins[:, None] * np.log1p(bets) + losses[:, None] * np.log1p(-bets), axis=1)
+        wealth = np.asarray(special.logsumexp(wins[:, None] * np.log1p(bets) + losses[:, None] * np.log1p(-bets), axis=1))
         enough = wealth >= math.log(len(bets)) - math.log(1 - config.level)
         low, high = np.where(enough, low, lead), np.where(enough, lead, high)
     return high

@@ -104,8 +104,8 @@ def gather_evidence(
     notes = (", ".join(f"{n} {name if n > 1 else name[:-1]}" for name, n in (sizes | {"episodes": len(used)}).items()),)
     beyond = {name: contrast(records, roles.claimed, name) for name in roles.controls}
     controls = {name: contrast(records, name, roles.baseline) for name in roles.controls}
-    own = [tuple(r for r in rows if r.arm == roles.claimed) for rows in (ratios, closed_loop)]
-    return Evidence(tuple(checks), wilson(sum(wins), len(wins)), gain, beyond, controls, roles, seeds, own[0], notes, own[1],
+    own, lost = (tuple(r for r in ratios if r.arm == roles.claimed), tuple(r for r in closed_loop if r.arm == roles.claimed))
+    return Evidence(tuple(checks), wilson(sum(wins), len(wins)), gain, beyond, controls, roles, seeds, own, notes, lost,
                     tuple(without))
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #951ffd2b

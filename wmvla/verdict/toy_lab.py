@@ -182,14 +182,14 @@ def shuffle_row(done: ToyTraining) -> RatioRow:
     policy, data, source = done.policy, done.data, done.policy.config.memory
     plan = sample_plan(data.table, data.split.validation, seed=done.training)
     batch, luck = samples_of(data, plan), torch.Generator().manual_seed(done.training)
-    other, given = other_episode(batch.inputs.episode, luck), batch.inputs
+    other, given = other_episode(data.episode[torch.from_numpy(plan.frames)], luck), batch.inputs
     if source == "oracle":
         spoiled = policy(replace(given, future=given.future[other], future_mask=given.future_mask[other]))
     else:
         donor = policy.latents.normalise(given.history[other]) if source == "history" else None
         spoiled = policy(given, memory="shuffle", generator=luck, donor=donor)
-    errors = proposal_errors(data, plan, batch, spoiled.action), action_error(policy, data, plan)
-    return ratio_row(policy.config.arm, done.training, "shuffle", *(e.per_sample for e in errors), errors[0].episode)
+    errors, own = proposal_errors(data, plan, batch, spoiled.action), action_error(policy, data, plan)
+    return ratio_row(policy.config.arm, done.training, "shuffle", errors.per_sample, own.per_sample, errors.episode)
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #a78d0f35
 NOT_IN_TOYS = ("dataset", "simulator", "latents", "training", "rollout")  # families whose other checks a toy study has nothing of
@@ -199,8 +199,8 @@ def toy_checks(experiment: ToyStudy, trained: Sequence[ToyTraining], records: Se
     "The preflight checks that a study in a toy world can ask."
     named = {f"{t.policy.config.arm} s{t.training}": t for t in trained}
     wins = [r.success for r in records if r.arm == "A"]
-    change, asked = ({f"{n} {k}": v for n, t in named.items() for k, v in part[n].items()} for part in (
-        {n: t.change for n, t in named.items()}, {n: t.trainable for n, t in named.items()}))
+    change = {f"{n} {k}": v for n, t in named.items() for k, v in t.change.items()}
+    asked = {f"{n} {k}": v for n, t in named.items() for k, v in t.trainable.items()}
     return [
         check_split({n: t.data.split.hash for n, t in named.items()}), check_moved(change, asked),
         check_finite({n: sum(row.nonfinite for row in t.rows) for n, t in named.items()}),

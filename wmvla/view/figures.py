@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['INK', 'MUTED', 'RULE', 'BASELINE', 'FONT', 'ARM_STYLES', 'SPARE_STYLES', 'CONTRASTS', 'DASHES', 'HORIZON_LINES',
            'HORIZON_STYLES', 'ArmStyle', 'arm_styles', 'tint', 'house_template', 'dress', 'success_by_task',
-           'ForestRow', 'forest', 'points_text', 'paired_differences', 'History', 'seed_lines', 'seeds_note',
-           'gate_history', 'entropy_figure', 'training_curves', 'horizon', 'ratio_text', 'ratios', 'closed_loop']
+           'ForestRow', 'forest', 'points_text', 'paired_differences', 'History', 'seed_lines', 'in_legend',
+           'level_line', 'seeds_note', 'gate_history', 'entropy_figure', 'training_curves', 'horizon', 'ratio_text',
+           'ratios', 'closed_loop']
 
 # %% ../../nbs/75_view/00_figures.ipynb #2f5a0729
 """Pure functions from typed records to plotly figures.
@@ -200,10 +201,21 @@ def seed_lines(figure: go.Figure, histories: Sequence[History], metric: str, col
             if not steps: continue
             dash = DASHES[seeds.index(history.train_seed) % len(DASHES)]
             figure.add_scatter(x=steps, y=values, mode="lines", name=arm, legendgroup=arm, row=1, col=column,
-                               showlegend=arm not in {t.name for t in figure.data if t.showlegend},
+                               showlegend=arm not in in_legend(figure),
                                line={"color": style.colour, "width": 2, "dash": dash},
                                hovertemplate=f"seed {history.train_seed}, step %{{x}}: %{{y:.3f}}")
     return figure.update_xaxes(title="training step", rangemode="tozero", row=1, col=column)
+
+
+def in_legend(figure: go.Figure) -> set[str]:
+    "The names that the legend shows already."
+    traces: Any = figure.data  # plotly's types take them for the keys of a dictionary
+    return {trace.name for trace in traces if trace.showlegend}
+
+
+def level_line(figure: go.Figure, y: float, line: dict[str, Any], row: int, column: int) -> None:
+    "A horizontal line across one subplot."
+    figure.add_hline(y=y, line=line, row=row, col=column)  # pyright: ignore[reportArgumentType]  # plotly's default "all" hides int
 
 
 def seeds_note(histories: Sequence[History]) -> str:
@@ -232,7 +244,7 @@ def entropy_figure(histories: Sequence[History], records: Sequence[EpisodeRecord
     seen = [r for r in records if np.isfinite(r.attention_entropy)]
     for arm, style in arm_styles(r.arm for r in seen).items():
         values = [r.attention_entropy for r in seen if r.arm == arm]
-        named = arm not in {t.name for t in figure.data if t.showlegend}
+        named = arm not in in_legend(figure)
         figure.add_box(y=values, x=[arm]*len(values), name=arm, legendgroup=arm, showlegend=named, row=1, col=2,
                        boxpoints="all", jitter=0.5, pointpos=0, marker={"size": 3.5, "color": tint(style.colour, 0.5)},
                        line={"color": style.colour, "width": 1.5}, fillcolor=tint(style.colour, 0.08))
@@ -266,7 +278,7 @@ def horizon(*tables: Sequence[HorizonRow]) -> go.Figure:
             x, y = [row.step for row in table], [getattr(row, key) for row in table]
             figure.add_scatter(x=x, y=y, mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1 and i == 0,
                                line=HORIZON_STYLES[name] | {"width": 2}, marker={"size": 5}, row=1, col=column)
-    figure.add_hline(y=0, line={"color": MUTED, "width": 1, "dash": "dot"}, row=1, col=2)
+    level_line(figure, 0, {"color": MUTED, "width": 1, "dash": "dot"}, 1, 2)
     figure.update_xaxes(title="future step k", dtick=1)
     figure.update_yaxes(title="cosine with the true latent", col=1).update_yaxes(title="cosine with the true change", col=2)
     note = "validation episodes; left: latents, right: change since now; a line for each training seed"

@@ -29,7 +29,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from ..core import UserError
-from .figures import ARM_STYLES, MUTED, SPARE_STYLES, dress
+from .figures import ARM_STYLES, MUTED, SPARE_STYLES, dress, level_line
 from ..latents.movement import MovementTable, Nearest, TokenMovement
 
 # %% ../../nbs/75_view/01_latents.ipynb #b0c68f5d
@@ -210,9 +210,9 @@ def movement_figure(
         levels = (table.any_task.cosine, table.same_task.distance / table.any_task.distance)
         for column, level in enumerate(levels, 1):
             if math.isfinite(level) and (column == 1 or table.same_task != table.any_task):
-                figure.add_hline(y=level, line={"color": style.colour, "width": 1.5, "dash": "dot"}, row=1, col=column)
+                level_line(figure, level, {"color": style.colour, "width": 1.5, "dash": "dot"}, 1, column)
     for column, level in ((2, 1), (3, 0)):
-        figure.add_hline(y=level, line={"color": MUTED, "width": 1, "dash": "dash"}, row=1, col=column)
+        level_line(figure, level, {"color": MUTED, "width": 1, "dash": "dash"}, 1, column)
     longest = max(tables.values(), key=lambda table: len(table.rows))
     ticks = [row.step / fps for row in longest.rows][::-2][::-1]
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{t:.2g}" for t in ticks], title="seconds ahead")
@@ -299,13 +299,13 @@ def usage_figure(
     line = {"color": style.colour, "width": 2}
     figure.add_scatter(x=np.arange(1, len(share) + 1), y=share, mode="lines", line=line | {"shape": "hvh"}, showlegend=False,
                        hovertemplate="code at place %{x}: %{y:.3%}<extra></extra>", row=1, col=1)
-    figure.add_hline(y=1 / len(usage), line={"color": MUTED, "width": 1, "dash": "dash"}, row=1, col=1)
+    level_line(figure, 1 / len(usage), {"color": MUTED, "width": 1, "dash": "dash"}, 1, 1)
     seconds = [k / fps for k in persistence]
     marks = {"mode": "lines+markers", "line": line, "marker": {"symbol": style.symbol, "size": 7}, "showlegend": False}
     figure.add_scatter(x=seconds, y=list(persistence.values()), hovertemplate="%{x:.3g} s: %{y:.1%}<extra></extra>", row=1, col=2,
                        **marks)
     for level, dash in ((chance, "dash"), (placed, "dot")):
-        figure.add_hline(y=level, line={"color": MUTED, "width": 1, "dash": dash}, row=1, col=2)
+        level_line(figure, level, {"color": MUTED, "width": 1, "dash": dash}, 1, 2)
     figure.update_yaxes(type="log", tickformat=".2~%", dtick="D2", title="share of tokens", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.03], title="tokens with the same code", row=1, col=2)
     figure.update_xaxes(title="codes by usage", tick0=1, dtick=max(1, len(share) // 6), row=1, col=1)

@@ -31,10 +31,10 @@ def phase_errors(rows: Sequence[ErrorRow]) -> go.Figure:
 # %% ../../nbs/75_view/02_phases.ipynb #05d00f69
 def phase_successes(rows: Sequence[PhaseSuccess]) -> go.Figure:
     "Success minus A's on the same episodes, a line for each arm and horizon; A itself is the reference."
-    others = [r for r in rows if r.difference is not None]
-    styles = arm_styles(r.name.split()[0] for r in others)
+    others = [(r, r.difference) for r in rows if r.difference is not None]
+    styles = arm_styles(r.name.split()[0] for r, _ in others)
     style = lambda row: styles[row.name.split()[0]]
-    lines = [ForestRow(r.name, r.difference, style(r), in_points(r.difference)) for r in others]
+    lines = [ForestRow(r.name, difference, style(r), in_points(difference)) for r, difference in others]
     figure = forest(lines, reference=0.0).update_xaxes(tickformat="+.0%", title="success − arm A's")
     base = next(r for r in rows if r.difference is None)
     note = (f"the same episodes; A: {interval_text(base.success, 100.0)} % of {base.episodes}; "

@@ -48,8 +48,8 @@ def example_episode(arm: str, train_seed: int, memory: str, task: str, init: int
     success = bool(own.logistic() < chance + 1.5*shared.normal())
     steps, latency = int(own.integers(45, 150)) if success else 200, float(11 + 2*(arm != "A") + own.normal())
     gate, share, entropy = 0.11 + 0.04*train_seed, 0.031 + 0.004*own.normal(), 0.86 - 0.1*(arm == "F") + 0.03*own.normal()
-    seen = (math.nan,)*3 if arm == "A" else (gate, share, entropy)
-    return EpisodeRecord(arm, train_seed, memory, task, init, 0, success, steps, latency, *seen, 0)
+    if arm == "A": gate = share = entropy = math.nan
+    return EpisodeRecord(arm, train_seed, memory, task, init, 0, success, steps, latency, gate, share, entropy, 0)
 
 
 def example_episodes(gains: Mapping[str, float], seed: int = 0, states: int = 6, memory: str = "") -> list[EpisodeRecord]:
@@ -87,8 +87,9 @@ def example_moved(arm: str, seed: int, gate: float) -> tuple[MovedRow, ...]:
 
 def example_horizon(seed: int) -> tuple[HorizonRow, ...]:
     "A Prophet that is a little better than copying."
-    latent = lambda k: [1 - slope*k**1.15 for slope in (0.0075 + 0.0003*seed, 0.012, 0.0115)]
-    return tuple(HorizonRow(k, *latent(k), 0.52 - 0.018*k + 0.01*seed, 0.17 - 0.006*k) for k in range(1, 9))
+    latent = lambda k, slope: 1 - slope*k**1.15
+    return tuple(HorizonRow(k, latent(k, 0.0075 + 0.0003*seed), latent(k, 0.012), latent(k, 0.0115),
+                            0.52 - 0.018*k + 0.01*seed, 0.17 - 0.006*k) for k in range(1, 9))
 
 
 def example_training(arm: str, seed: int, split: str) -> TrainReport:
