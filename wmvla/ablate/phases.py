@@ -72,7 +72,7 @@ def phase_entries(phase: Phase, base: TrainJob, seeds: Sequence[int]) -> list[En
     for seed in seeds:
         for arm, k in [("A", 0), *((arm, k) for k in phase.future for arm in phase.arms[1:])]:
             policy = replace(base.policy, arm=arm, future=k or phase.future[0])
-            folder = Path(base.folder) / f"{arm}-k{k}" / f"s{seed}"
+            folder = base.home / f"{arm}-k{k}" / f"s{seed}"
             tokens = base.tokens if needs_codes(policy) else None
             entries.append(Entry(arm, k, replace(base, policy=policy, folder=folder, seed=seed, tokens=tokens)))
     return entries
@@ -99,12 +99,12 @@ def error_rows(
     entries: Sequence[Entry], errors: Mapping[Path, OfflineErrors], worlds: Mapping[Path, float]
 ) -> list[ErrorRow]:
     "Rows of all entries but the baselines; both mappings are keyed by the folder of the job."
-    base = {e.job.seed: errors[e.job.folder] for e in entries if not e.future}
+    base = {e.job.seed: errors[e.job.home] for e in entries if not e.future}
     rows = []
     for e in (e for e in entries if e.future):
-        own, other = errors[e.job.folder], base[e.job.seed]
+        own, other = errors[e.job.home], base[e.job.seed]
         ratio = clustered_bootstrap_ratio(own.per_sample, other.per_sample, own.episode)
-        rows.append(ErrorRow(e.arm, e.future, e.job.seed, own.mean, ratio, worlds[e.job.folder]))
+        rows.append(ErrorRow(e.arm, e.future, e.job.seed, own.mean, ratio, worlds[e.job.home]))
     return rows
 
 # %% ../../nbs/60_ablate/03_phases.ipynb #14e31bbe
@@ -121,14 +121,14 @@ def measure_errors(
             opened[key] = load_data(e.job.dataset, e.job.store, e.job.split, e.job.policy, tokens=e.job.tokens)
         data = opened[key]
         plan = sample_plan(data.table, data.split.validation, samples)
-        found[e.job.folder] = action_error(open_checkpoint(e.job.checkpoint), data, plan)
+        found[e.job.home] = action_error(open_checkpoint(e.job.checkpoint), data, plan)
         trivial = trivial or trivial_errors(data, plan)
     return found, trivial
 
 
 def world_losses(entries: Sequence[Entry]) -> dict[Path, float]:
     "The world loss at the end of every training, by folder."
-    return {e.job.folder: read_report(e.job.folder).loss_world for e in entries}
+    return {e.job.home: read_report(e.job.home).loss_world for e in entries}
 
 # %% ../../nbs/60_ablate/03_phases.ipynb #dbe8fa87
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ near.
 """
 
 # %% ../../nbs/40_policy/03_arm_memory.ipynb #3f6e10c6
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -63,7 +65,7 @@ def choose_source(
 
 # %% ../../nbs/40_policy/03_arm_memory.ipynb #af17f05c
 def gated_memory(
-    policy: nn.Module,  # a WorldPolicy: its config, and the normaliser of its latents
+    policy: Any,  # a WorldPolicy: its config, and the normaliser of its latents
     source: str,  # a checked source
     inputs: PolicyInput,
     history: Float[Tensor, "b t d"],  # normalised

@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ class FusionRecord:
     def of(self, sample: int) -> "FusionRecord":
         "The record of one sample of the batch."
         own = {n: x for n, x in vars(self).items() if n not in ("strengths", "layers")}
-        rows = {n: x if x is None else x[sample : sample + 1] for n, x in own.items()}
+        rows: dict[str, Any] = {n: x if x is None else x[sample : sample + 1] for n, x in own.items()}
         return FusionRecord(self.strengths, **rows, layers=tuple(layer.of(sample) for layer in self.layers))
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #63ea1776
@@ -248,7 +249,7 @@ def fusion_record(
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #34423d9f
 def merge_records(records: Sequence[FusionRecord]) -> FusionRecord:
     "One record for several fusions of the same states: all strengths, the mean of everything else, and each of them."
-    def mean(name):
+    def mean(name: str) -> Any:
         "Over the fusions; None where one did not measure it."
         values = [getattr(record, name) for record in records]
         return None if any(v is None for v in values) else torch.stack(values).mean(0)

@@ -129,8 +129,9 @@ class FutureQueries(nn.Module):
         self.query = nn.Parameter(0.02 * torch.randn(c.future * c.tokens, c.width))
         if c.spec.predicts == "codes": self.read = nn.Linear(c.width, c.codes)
         else:
-            self.read = nn.Sequential(nn.Linear(c.width, c.width), nn.GELU(), nn.Linear(c.width, c.latent // c.tokens))
-            if c.delta: zeroed(self.read[-1])
+            inner, out = nn.Linear(c.width, c.width), nn.Linear(c.width, c.latent // c.tokens)
+            self.read = nn.Sequential(inner, nn.GELU(), out)
+            if c.delta: zeroed(out)
 
     def forward(self, states: Float[Tensor, "b query hidden"]) -> Float[Tensor, "b k n out"]:
         "Logits of codes, or latents a token, from the states of the queries."
@@ -159,8 +160,10 @@ class WorldToken(nn.Module):
         self, codes: Int[Tensor, "b n"] | None, batch: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b n hidden"]:
         "The tokens; in training some samples get `unknown`, drawn from `generator`."
-        if self.embedding is None: token = self.unknown.expand(batch, self.tokens, -1)
-        else: token = withhold(self, self.embedding(codes), generator)
+        if self.embedding is not None: token = withhold(self, self.embedding(codes), generator)
+        else:
+            assert self.unknown is not None, "a token that reads no codes has dropout 1"
+            token = self.unknown.expand(batch, self.tokens, -1)
         return self.scale * self.norm(token) + self.position
 
 
@@ -168,7 +171,7 @@ def withhold(
     world: WorldToken, token: Float[Tensor, "b n hidden"], generator: torch.Generator | None
 ) -> Float[Tensor, "b n hidden"]:
     "In training, replace all tokens of a sample by `unknown`, with probability `dropout`."
-    if not (world.training and world.dropout): return token
+    if world.unknown is None or not (world.training and world.dropout): return token
     kept = random_like(token[:, :1, :1].detach().float(), generator, torch.rand) >= world.dropout
     return torch.where(kept, token, world.unknown.to(token.dtype))
 

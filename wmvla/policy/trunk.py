@@ -18,6 +18,7 @@ the same trunk for one seed, so a difference in success can only come from what 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,7 @@ class PolicyConfig:
 UNSHAPED = ("head", "world_weight", "world_loss", "flow_steps", "block_world", "isolate")  # fields that change no weight's shape
 
 
-def shapes(config: PolicyConfig) -> dict[str, object]:
+def shapes(config: PolicyConfig) -> dict[str, Any]:
     "The fields that decide the parameter shapes, or what a parameter means."
     return {k: v for k, v in plain(config).items() if k not in UNSHAPED} | {"flow": config.head == "flow"}
 
@@ -144,6 +145,11 @@ class PolicyInput:
     episode: Int[Tensor, " b"] | None = None  # lets `shuffle` avoid the sample's own episode
     codes: Int[Tensor, "b n"] | None = None  # of the present frame; None: a policy with a quantiser makes them
     future_codes: Int[Tensor, "b k n"] | None = None  # targets of B and C
+
+    def truth(self) -> tuple[Float[Tensor, "b k d"], Bool[Tensor, "b k"]]:
+        "The true future latents, and which of them exist; `ValueError` for a batch that was read without."
+        if self.future is None or self.future_mask is None: raise ValueError("This batch was read without its future.")
+        return self.future, self.future_mask
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #5c50413c
 @dataclass

@@ -16,6 +16,7 @@ start at 0. At gate 0 every arm F is A, bit for bit, so a difference in success 
 """
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #1847d0fa
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,19 @@ from ..folders import FolderKind, atomic_folder, check_manifest, json_marker
 from ..data.normalise import Normaliser
 from .gated_attention import FusionRecord, merge_records
 from .memory import Memory, random_like
-from .heads import FutureQueries, GripperHead, WorldToken, build_head, check_tokens, flow_step_loss, gripper_command
+from .heads import FlowHead, FutureQueries, GripperHead, WorldToken, build_head, check_tokens, flow_step_loss, gripper_command
 from .arm_memory import build_fusion, build_prophet, choose_source, raw_gates, gated_memory
 from .trunk import PolicyConfig, PolicyInput, PolicyOutput, Trunk, seeded
 from ..world.losses import action_loss, code_loss, continuous_loss, gripper_loss
-from ..world.quantise import quantiser_record, rebuild_quantiser
+from ..world.quantise import FittedQuantiser, quantiser_record, rebuild_quantiser
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #b9c19e96
 class WorldPolicy(nn.Module):
     "An arm: trunk -> memory (F*) -> heads. The same `config` and `seed` build the same weights."
+    fusion: Any  # a GatedCrossAttention, a ModuleList of them (`every`), or None
 
     def __init__(self, config: PolicyConfig, latents: Normaliser, states: Normaliser, actions: Normaliser, seed: int = 0,
-                 quantiser: nn.Module | None = None):  # makes the codes of frames (B, C)
+                 quantiser: FittedQuantiser | None = None):  # makes the codes of frames (B, C)
         super().__init__()
         self.config, self.latents, self.states, self.actions = config, latents, states, actions
         with seeded("trunk", seed): self.trunk, self.head = Trunk(config), build_head(config)
@@ -110,16 +112,16 @@ def scene_states(
     "States of the FUT queries, states of the ACT queries after the memory, and what the fusions did."
     every, records = policy.config.fusion == "every", []
 
-    def fuse(layer: int, h: Tensor) -> Tensor:  # shapes would be looked up anew in every pass
+    def fuse(memory: Memory, layer: int, h: Tensor) -> Tensor:  # shapes would be looked up anew in every pass
         "Let the memory into the ACT states."
-        fused, record = (policy.fusion[layer] if every else policy.fusion)(h, remembered.values, remembered.mask)
+        fused, record = (policy.fusion[layer] if every else policy.fusion)(h, memory.values, memory.mask)
         records.append(record)
         return fused
 
-    between = fuse if every and remembered is not None else None
+    between = partial(fuse, remembered) if every and remembered is not None else None
     state, extra = policy.states.normalise(inputs.state), extra_tokens(policy, inputs, generator)
     asked, h = policy.trunk(present, state, inputs.text, extra, between).split([policy.trunk.queries, policy.trunk.horizon], 1)
-    if remembered is not None: h = fuse(-1, h)
+    if remembered is not None: h = fuse(remembered, -1, h)
     return asked, h, (merge_records(records) if len(records) > 1 else next(iter(records), None))
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #c548519b
@@ -146,9 +148,12 @@ def act(
     policy: WorldPolicy, h: Float[Tensor, "b h hidden"], logits: Float[Tensor, "b h"] | None, noise: Float[Tensor, "b h a"] | None
 ) -> tuple[Float[Tensor, "b h a"] | None, Float[Tensor, "b h a"] | None]:
     "The chunk in environment units and normalised; None in training with a flow head."
-    flow = policy.config.head == "flow"
-    if flow and policy.training: return None, None
-    normalised = policy.head.sample(h, noise[..., : policy.head.out.out_features]) if flow else policy.head(h)
+    head = policy.head
+    if isinstance(head, FlowHead):
+        if policy.training: return None, None
+        assert noise is not None, "`first_noise` draws it outside training"
+        normalised = head.sample(h, noise[..., : head.out.out_features])
+    else: normalised = head(h)
     if logits is None: return policy.actions.unnormalise(normalised), normalised
     command, actions = gripper_command(logits)[..., None], policy.actions
     normalised = torch.cat([normalised, (command - actions.mean[-1:]) / actions.std[-1:]], -1)
@@ -179,23 +184,27 @@ def chunk_loss(
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b h"]:
     "The loss of the action head: l1, mse, or one step of the flow at a random time."
-    c = policy.config
+    c, head = policy.config, policy.head
     target = target[..., : c.action - c.gripper]
-    if c.head != "flow": return action_loss(output.normalised[..., : target.shape[-1]], target, mask, c.head)
-    return flow_step_loss(policy.head, output.states, target, mask, generator)
+    if isinstance(head, FlowHead):
+        assert output.states is not None, "a policy gives the states of its chunk"
+        return flow_step_loss(head, output.states, target, mask, generator)
+    assert output.normalised is not None, "only a flow head learns without a chunk"
+    return action_loss(output.normalised[..., : target.shape[-1]], target, mask, c.head)
 
 
 def future_loss(policy: WorldPolicy, output: PolicyOutput, inputs: PolicyInput) -> Float[Tensor, "b k"] | None:
     "The loss of what the arm predicts; None without a prediction, or without its target."
+    if (mask := inputs.future_mask) is None: return None
     if output.codes is not None and inputs.future_codes is not None:
-        return code_loss(output.codes, check_tokens(inputs.future_codes, policy.config), inputs.future_mask)
+        return code_loss(output.codes, check_tokens(inputs.future_codes, policy.config), mask)
     if inputs.future is None: return None
-    if output.codes is not None: return code_loss(output.codes, codes_of(policy, inputs.future), inputs.future_mask)
+    if output.codes is not None: return code_loss(output.codes, codes_of(policy, inputs.future), mask)
     predicted = output.world if output.predicted is None else output.predicted
     if predicted is None: return None
     future, present = policy.latents.normalise(inputs.future), policy.latents.normalise(inputs.history[:, -1:])
     if policy.config.delta: predicted, future = predicted - present, future - present
-    return continuous_loss(predicted, future, inputs.future_mask, policy.config.world_loss)
+    return continuous_loss(predicted, future, mask, policy.config.world_loss)
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #ec7a6c7d
 def loss_weights(config: PolicyConfig) -> dict[str, float]:
@@ -274,8 +283,8 @@ def open_checkpoint(
     weights = read_weights(path, RETRAIN)
     try:
         quantiser = stored_quantiser(folder, weights)
-        policy = WorldPolicy(config, *(Normaliser.identity(d) for d in (config.latent, config.state, config.action)),
-                             quantiser=quantiser)
+        latents, states, actions = (Normaliser.identity(d) for d in (config.latent, config.state, config.action))
+        policy = WorldPolicy(config, latents, states, actions, quantiser=quantiser)
         policy.load_state_dict(weights)
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[-1].strip()
@@ -283,7 +292,7 @@ def open_checkpoint(
     return policy.eval()
 
 
-def stored_quantiser(folder: str | Path, weights: dict[str, Tensor]) -> nn.Module | None:
+def stored_quantiser(folder: str | Path, weights: dict[str, Tensor]) -> FittedQuantiser | None:
     "The quantiser in a checkpoint; None where there is none."
     record = read_checkpoint(folder).get("quantiser")
     tensors = {k.removeprefix("quantiser."): v for k, v in weights.items() if k.startswith("quantiser.")}

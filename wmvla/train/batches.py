@@ -36,7 +36,7 @@ from ..latents.views import check_pictures, open_stores
 from ..encoders.text import embed_text
 from ..policy.trunk import PolicyConfig, PolicyInput
 from ..policy.world_policy import WorldPolicy
-from ..world.quantise import Quantiser
+from ..world.quantise import FittedQuantiser
 from ..world.tokens import TokenStore, open_tokens
 
 # %% ../../nbs/45_train/00_batches.ipynb #5aae870f
@@ -54,7 +54,7 @@ class TrainData:
     train: Int[Tensor, " _"]  # frame ids that may be fitted
     validation: Int[Tensor, " _"]  # frame ids that may not
     codes: Int[Tensor, "frame n"] | None = None  # of every frame, for the arms that read or predict them
-    quantiser: Quantiser | None = None  # what made the codes, and makes them in a rollout
+    quantiser: FittedQuantiser | None = None  # what made the codes, and makes them in a rollout
 
     @property
     def loader(self) -> WindowLoader:
@@ -85,14 +85,15 @@ def check_fit(config: PolicyConfig, table: EpisodeTable, store: LatentStore) -> 
     check_pictures(table, store)
 
 # %% ../../nbs/45_train/00_batches.ipynb #d3e0eb20
-def check_arm_codes(config: PolicyConfig, tokens: TokenStore | None) -> None:
-    "`UserError` where an arm needs codes and there are none, or they are not of its sizes."
+def check_arm_codes(config: PolicyConfig, tokens: TokenStore | None) -> TokenStore:
+    "The codes of an arm that needs them; `UserError` where there are none, or they are not of its sizes."
     if tokens is None:
         raise UserError(f"Arm {config.arm} needs the codes of every frame; name the folder that `wmvla tokens` wrote "
                         "(--token_store).")
     have = {"codes": tokens.n_codes, "tokens": tokens.tokens}
     odd = [f"{name} {getattr(config, name)} (the tokens: {n})" for name, n in have.items() if getattr(config, name) != n]
     if odd: raise UserError(f"The policy does not fit the tokens at {tokens.root}: {', '.join(odd)}; set these in PolicyConfig.")
+    return tokens
 
 # %% ../../nbs/45_train/00_batches.ipynb #eee8610a
 def make_data(
@@ -107,13 +108,14 @@ def make_data(
     check_fit(config, table, store)
     store, codes, quantiser = store_to(store, device), None, None
     if needs_codes(config):
-        check_arm_codes(config, tokens)
-        codes, quantiser = torch.from_numpy(np.asarray(tokens.codes, np.int32)).to(store.device), tokens.quantiser
-    arrays = [torch.as_tensor(a).to(store.device) for a in (table.state, table.action, table.episode_of_frame)]
+        known = check_arm_codes(config, tokens)
+        codes, quantiser = torch.from_numpy(np.asarray(known.codes, np.int32)).to(store.device), known.quantiser
+    arrays = (torch.as_tensor(a).to(store.device) for a in (table.state, table.action, table.episode_of_frame))
+    state, action, episode = arrays
     text = embed_text(table.instruction, config.text).to(store.device)
-    frames = [episode_frames(table, episodes) for episodes in (split.train, split.validation)]
+    train, validation = (episode_frames(table, episodes) for episodes in (split.train, split.validation))
     spec = WindowSpec(config.history, config.future, config.horizon)
-    return TrainData(table, split, store, spec, *arrays, text, *frames, codes, quantiser)
+    return TrainData(table, split, store, spec, state, action, episode, text, train, validation, codes, quantiser)
 
 # %% ../../nbs/45_train/00_batches.ipynb #0b272f09
 def load_data(
@@ -143,9 +145,9 @@ def policy_batch(data: TrainData, read: Windows) -> Batch:
     "Windows as the policy wants them: float32, with the embedded instruction of their episode."
     w = read.index
     episode = data.episode.index_select(0, w.history[:, -1])
-    future, coded = None if read.future is None else read.future.float(), data.codes is not None
-    codes = [data.codes[at].long() for at in (w.history[:, -1], w.future)] if coded else [None, None]
-    mask = w.future_mask if coded or future is not None else None
+    future, known = None if read.future is None else read.future.float(), data.codes
+    codes = (None, None) if known is None else (known[w.history[:, -1]].long(), known[w.future].long())
+    mask = w.future_mask if known is not None or future is not None else None
     inputs = PolicyInput(read.history.float(), w.history_mask, read.state, data.text.index_select(0, episode), future, mask,
                          episode, *codes)
     return Batch(inputs, read.action, w.action_mask)

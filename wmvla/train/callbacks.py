@@ -38,7 +38,7 @@ def is_shown(step: int, config: TrainConfig) -> bool:
 
 def write_rows(training: Training) -> None:
     "Begin the metrics file with the rows so far."
-    path = training.job.folder / "metrics.jsonl"
+    path = training.job.home / "metrics.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     for row in training.rows:
@@ -48,7 +48,7 @@ def write_rows(training: Training) -> None:
 def log_row(training: Training, row: StepRow) -> None:
     "Add the row to metrics.jsonl, and tell the trackers, where it is due."
     if not is_shown(row.step, training.job.train) or not training.machine.is_main_process: return
-    log_metrics(training.job.folder / "metrics.jsonl", **vars(row))
+    log_metrics(training.job.home / "metrics.jsonl", **vars(row))
     report_row(training.machine, vars(row))
 
 # %% ../../nbs/45_train/05_callbacks.ipynb #dd8f6402

@@ -74,20 +74,26 @@ class TrainJob:
     replace: bool = False  # another training in the folder is set aside; without it, it is an error
 
     @property
+    def home(self) -> Path:
+        "The folder; `ValueError` for a job that writes nothing."
+        if self.folder is None: raise ValueError("This job has no folder, so nothing of it is on disk.")
+        return self.folder
+
+    @property
     def checkpoint(self) -> Path:
         "Where the trained policy lies."
-        return self.folder / "checkpoints" / "last"
+        return self.home / "checkpoints" / "last"
 
     @property
     def best(self) -> Path:
         "Where the policy lies that did best on validation frames."
-        return self.folder / "checkpoints" / "best"
+        return self.home / "checkpoints" / "best"
 
     @property
     def numbered(self) -> dict[int, Path]:
         "Where the policies lie that are kept by the number of steps they were trained for."
         each = self.train.keep_every
-        return {n: self.folder / "checkpoints" / f"{n:06d}" for n in range(each, self.train.steps + 1, each)} if each else {}
+        return {n: self.home / "checkpoints" / f"{n:06d}" for n in range(each, self.train.steps + 1, each)} if each else {}
 
 
 def memory_job(policy: PolicyConfig, train: TrainConfig, seed: int = 0) -> TrainJob:

@@ -132,9 +132,10 @@ def mean_change(policy: WorldPolicy, data: TrainData, chunk: int = 256) -> Float
     total = count = torch.zeros((), dtype=torch.double, device=(device := policy.latents.std.device))
     for part in data.train.split(chunk):
         given = batch_to(make_batch(data, part, future=True), device).inputs
-        change = (given.future - given.history[:, -1:]) / policy.latents.std
-        total = total + change.masked_fill(~given.future_mask[..., None], 0.0).double().sum(0)
-        count = count + given.future_mask.double().sum(0)[:, None]
+        future, mask = given.truth()
+        change = (future - given.history[:, -1:]) / policy.latents.std
+        total = total + change.masked_fill(~mask[..., None], 0.0).double().sum(0)
+        count = count + mask.double().sum(0)[:, None]
     return (total / count.clamp(min=1)).float()
 
 
@@ -142,6 +143,7 @@ def horizon_rows(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"]
     "Prophet's cosine per future step beside its two baselines; empty for an arm without Prophet."
     if policy.prophet is None or not len(frames): return ()
     given = batch_to(make_batch(data, frames[:: -(-len(frames) // most)], future=True), policy.latents.std.device).inputs
-    history, future = policy.latents.normalise(given.history), policy.latents.normalise(given.future)
+    future, mask = given.truth()
+    history, future = policy.latents.normalise(given.history), policy.latents.normalise(future)
     with torch.no_grad(): predicted = policy.prophet(history, given.history_mask)
-    return tuple(horizon_table(predicted, history[:, -1], future, given.future_mask, mean_change(policy, data)))
+    return tuple(horizon_table(predicted, history[:, -1], future, mask, mean_change(policy, data)))

@@ -139,9 +139,9 @@ def check_checkpoint(checkpoint: Path, report: TrainReport) -> None:
 
 def finished_report(job: TrainJob, key: str) -> TrainReport | None:
     "The report of an earlier training with the same key; None where there is none, or where a file of it is not whole."
-    if not (job.folder / "report.json").is_file(): return None
+    if not (job.home / "report.json").is_file(): return None
     try:
-        if (report := read_report(job.folder)).key != key: return None
+        if (report := read_report(job.home)).key != key: return None
         made = (job.checkpoint, *[job.best] * (report.best_step >= 0), *job.numbered.values())
         for checkpoint in made: check_checkpoint(checkpoint, report)
         return report
@@ -180,7 +180,7 @@ def earlier_key(folder: Path) -> str | None:
 
 def check_folder(job: TrainJob, key: str) -> None:
     "`UserError` where the job's folder holds another training, or what is no training; `job.replace` sets a training aside."
-    folder = job.folder
+    folder = job.home
     if folder.exists() and not folder.is_dir(): raise UserError(f"{folder} is a file; name a folder with --out.")
     if not (found := [name for name in held_names(folder) if name != ".training.json.lock"]): return
     if (known := earlier_key(folder)) is None:
@@ -199,8 +199,8 @@ def new_policy(job: TrainJob, data: TrainData) -> WorldPolicy:
 
 def training_resumable(job: TrainJob, key: str) -> bool:
     "May a killed training go on? Not where a policy is gone that it kept by number: it begins again, and ends in equal bits."
-    if not job.numbered or not state_file(job.folder).is_file(): return True
-    taken = len(read_tensors(state_file(job.folder), START_OVER)[0]["rows"])
+    if not job.numbered or not state_file(job.home).is_file(): return True
+    taken = len(read_tensors(state_file(job.home), START_OVER)[0]["rows"])
     return not any(n <= taken and checkpoint_problem(p, key) for n, p in job.numbered.items())
 
 
@@ -208,37 +208,37 @@ def write_out(training: Training, before: dict[str, Tensor]) -> None:
     "The checkpoint and the report of a finished training."
     job = training.job
     save_policy(training.policy.eval(), job.checkpoint, job_key(job, training.data))
-    write_report(job.folder, make_report(training, before))
+    write_report(job.home, make_report(training, before))
 
 # %% ../../nbs/45_train/07_loop.ipynb #34a12b90
 def take_over(job: TrainJob, data: TrainData) -> None:
     "Give a training of an earlier version today's key, where no latents were written after it."
     key, former = job_key(job, data), former_key(job, data)
-    made = [p for p in (job.folder / "report.json", state_file(job.folder)) if p.is_file()]
-    if key == former or not made or earlier_key(job.folder) != former: return
+    made = [p for p in (job.home / "report.json", state_file(job.home)) if p.is_file()]
+    if key == former or not made or earlier_key(job.home) != former: return
     stores = [job.store] if isinstance(job.store, str | Path) else job.store
     newest = max(shard.stat().st_mtime for store in stores for shard in Path(store).glob("shard-*.npy"))
     if newest > min(p.stat().st_mtime for p in made): return
-    if state_file(job.folder).is_file():
-        tensors, about = read_tensors(state_file(job.folder), START_OVER)
+    if state_file(job.home).is_file():
+        tensors, about = read_tensors(state_file(job.home), START_OVER)
         about = {k: v for k, v in about.items() if k != SEAL} | {"key": key}
-        write_weights(state_file(job.folder), tensors, about | {SEAL: tensors_seal(tensors, about)})
-    if (job.folder / "report.json").is_file():
+        write_weights(state_file(job.home), tensors, about | {SEAL: tensors_seal(tensors, about)})
+    if (job.home / "report.json").is_file():
         weights = {p.name: digest for p in (job.checkpoint, job.best) if (digest := weights_digest(p))}
-        write_report(job.folder, replace(read_report(job.folder), key=key, weights=weights))
-    write_json(job.folder / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
+        write_report(job.home, replace(read_report(job.home), key=key, weights=weights))
+    write_json(job.home / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
 
 # %% ../../nbs/45_train/07_loop.ipynb #84e3e5f4
 @contextmanager
 def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
     "The job's folder is this training's, and this process's alone, while the block runs; what a killed one left half is removed."
-    if job.folder.is_file(): check_folder(job, key)
+    if job.home.is_file(): check_folder(job, key)
     if job.replace: check_folder(job, key)  # moves the folder, so before its lock is taken
-    with alone(job.folder / "training.json", "wait for it, or name another folder with --out"):
+    with alone(job.home / "training.json", "wait for it, or name another folder with --out"):
         check_folder(job, key)
-        sweep(job.folder / "checkpoints")
-        (job.folder / "report.json").unlink(missing_ok=True)
-        write_json(job.folder / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
+        sweep(job.home / "checkpoints")
+        (job.home / "report.json").unlink(missing_ok=True)
+        write_json(job.home / "training.json", sealed({"key": key, "arm": job.policy.arm, "seed": job.seed}))
         for checkpoint in (job.checkpoint, job.best, *job.numbered.values()): make_room(checkpoint, CHECKPOINT_KIND)
         yield
 
@@ -261,4 +261,4 @@ def train_policy(job: TrainJob) -> TrainReport:
             training = run_training(policy.train(), data, job, training_resumable(job, job_key(job, data)))
             if training.machine.is_main_process: write_out(training, before)
             training.machine.wait_for_everyone()
-            return read_report(job.folder)
+            return read_report(job.home)

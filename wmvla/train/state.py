@@ -19,6 +19,7 @@ import math
 import sys
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float64
@@ -81,7 +82,7 @@ class Training:
     @property
     def kept(self) -> WorldPolicy:
         "The policy that is evaluated and saved: the average where there is one."
-        return self.policy if self.average is None else self.average.module
+        return self.policy if self.average is None else cast(WorldPolicy, self.average.module)
 
     @property
     def streams(self) -> dict[str, torch.Generator]:
@@ -150,7 +151,7 @@ def best_problem(job: TrainJob, about: dict[str, str], taken: int) -> str:
 # %% ../../nbs/45_train/04_state.ipynb #5df5ec0a
 def save_state(training: Training) -> Path:
     "Write the state to the job's folder, from the main process."
-    tensors, path = state_tensors(training), state_file(training.job.folder)
+    tensors, path = state_tensors(training), state_file(training.job.home)
     if training.machine.is_main_process:
         error, step = training.best
         about = {"key": job_key(training.job, training.data), "best_error": repr(error), "best_step": str(step),
@@ -177,7 +178,7 @@ START_OVER = "name another --out to train again, or move that file away and run 
 
 def load_state(training: Training) -> bool:
     "Go on where a killed training of the same key stood; False where there is none. `UserError` for another number of processes."
-    path = state_file(training.job.folder)
+    path = state_file(training.job.home)
     if not path.is_file(): return False
     tensors, about = read_tensors(path, START_OVER)
     check_tensors(tensors, about, path, START_OVER)

@@ -14,6 +14,7 @@ first step is the baseline's bit for bit, and a step that is not finite is count
 
 # %% ../../nbs/45_train/06_step.ipynb #3c72f866
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -71,7 +72,7 @@ def total_loss(
     "The weighted sum, and each loss's own mean over unmasked elements."
     if set(losses) != set(weights): raise ValueError(f"losses {sorted(losses)} and weights {sorted(weights)} differ")
     means = {name: loss.sum() / counts[name].clamp(min=1) for name, loss in losses.items()}
-    return sum(weights[name] * mean for name, mean in means.items()), means
+    return cast(Tensor, sum(weights[name] * mean for name, mean in means.items())), means
 
 # %% ../../nbs/45_train/06_step.ipynb #9f23c9ac
 def gate_gradient(policy: WorldPolicy) -> Tensor:

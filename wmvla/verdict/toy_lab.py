@@ -184,7 +184,8 @@ def shuffle_row(done: ToyTraining) -> RatioRow:
     batch, luck = samples_of(data, plan), torch.Generator().manual_seed(done.training)
     other, given = other_episode(data.episode[torch.from_numpy(plan.frames)], luck), batch.inputs
     if source == "oracle":
-        spoiled = policy(replace(given, future=given.future[other], future_mask=given.future_mask[other]))
+        future, mask = given.truth()
+        spoiled = policy(replace(given, future=future[other], future_mask=mask[other]))
     else:
         donor = policy.latents.normalise(given.history[other]) if source == "history" else None
         spoiled = policy(given, memory="shuffle", generator=luck, donor=donor)

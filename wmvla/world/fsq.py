@@ -38,6 +38,9 @@ def places_of(levels: Sequence[int]) -> list[int]:
 # %% ../../nbs/35_world/01_fsq.ipynb #1c40fca6
 class FSQ(nn.Module):
     "Numbers -> quantised values in -1..1 <-> indices 0 .. product of levels - 1."
+    middle: Tensor
+    level: Tensor
+    place: Tensor
 
     def __init__(self, levels: Sequence[int]):
         super().__init__()
@@ -83,7 +86,8 @@ class FSQConfig:
 # %% ../../nbs/35_world/01_fsq.ipynb #6f89d8e5
 def mean_and_covariance(source: VectorSource, batch: int) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
     "Mean and covariance of all rows."
-    shift, total, square = None, 0.0, 0.0
+    shift, total = None, torch.zeros((), dtype=torch.double)
+    square = total
     for rows in source.chunks(batch):
         rows = require_finite_rows(rows, source, batch)
         shift = rows.mean(0) if shift is None else shift  # near the mean: no large numbers cancel
@@ -127,7 +131,7 @@ def fit_fsq(source: VectorSource | Tensor, config: FSQConfig = FSQConfig()) -> F
     mean, covariance = mean_and_covariance(source, config.batch)
     project, projected = whitening(covariance, len(config.levels))
     fsq, centre, project = FSQ(config.levels), mean.float(), config.scale * project
-    k, products = len(config.levels), 0.0
+    k, products = len(config.levels), torch.zeros((), dtype=torch.double)
     for rows in progress(source.chunks(config.batch), desc="fit FSQ", total=-(-source.rows // config.batch), leave=False):
         rows = rows - centre
         values = fsq(rows @ project)

@@ -252,10 +252,12 @@ def fit_kmeans(
     and the centres. `UserError` for fewer distinct vectors than codes, and for NaN or infinity anywhere in the rows."""
     source = VectorSource.of(source) if isinstance(source, Tensor) else source
     stream, batch = generator("k-means", seed), config.batch
-    first = require_finite_rows(sample(source, config.seeding * config.codes, stream), source, batch) if source.rows else None
-    codebook = seeds(first, config.codes, stream) if source.rows else None
+    codebook = None
+    if source.rows:
+        first = require_finite_rows(sample(source, config.seeding * config.codes, stream), source, batch)
+        codebook = seeds(first, config.codes, stream)
+        del first
     if codebook is None or len(codebook) < config.codes: codebook = distinct_rows(source, config.codes, batch)
-    del first
     centres, errors = Centres.at(codebook), []
     work = config.passes * sum(1 for _ in range(0, source.rows, batch))
     bar = progress(desc="fit codebook", total=config.steps + work, unit="batch", leave=False)

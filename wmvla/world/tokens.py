@@ -39,8 +39,9 @@ from ..data.windows import WindowIndex, episode_frames
 from ..latents.store import LatentStore
 from .fsq import FSQConfig
 from .kmeans import KMeansConfig, VectorSource
-from .quantise import (
-    REFIT_TOKENS, CodeUsage, FittedOn, Quantiser, ScalarQuantiser, code_usage, fit_quantiser, load_quantiser, write_quantiser)
+from wmvla.world.quantise import (
+    REFIT_TOKENS, CodeUsage, FittedOn, FittedQuantiser, Quantiser, ScalarQuantiser, code_usage, fit_quantiser, load_quantiser,
+    write_quantiser)
 
 # %% ../../nbs/35_world/03_tokens.ipynb #bc164690
 PER = ("token", "frame")
@@ -116,7 +117,7 @@ class TokenStore:
         return read_array(self.root / "codes.npy", REFIT_TOKENS, mmap=True)
 
     @cached_property
-    def quantiser(self) -> Quantiser:
+    def quantiser(self) -> FittedQuantiser:
         "The quantiser that made them."
         return load_quantiser(self.root)
 
@@ -195,7 +196,7 @@ TOKENS = FolderKind("a token store", json_marker("meta.json", "store", "quantise
 
 def build_tokens(
     store: LatentStore,
-    quantiser: Quantiser,
+    quantiser: FittedQuantiser,
     per: str = "token",  # or frame: one code for the mean over a frame's tokens
     fitted: FittedOn | None = None,  # what the quantiser has seen
     recipe: dict[str, Any] | None = None,
