@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,7 +38,7 @@ from wmvla.stats.paired import (
     triple_differences,
 )
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import WorldPolicy, open_checkpoint
+from ..policy.world_policy import open_checkpoint
 from ..train.batches import TrainData
 
 # %% ../../nbs/60_ablate/02_memory.ipynb #554ace42
@@ -106,7 +107,7 @@ def intervene_policy(
 
 
 def intervene_on(
-    policy: WorldPolicy, train_seed: int, plan: OfflinePlan, data: TrainData, sources: Sequence[str]
+    policy: Any, train_seed: int, plan: OfflinePlan, data: TrainData, sources: Sequence[str]
 ) -> list[RatioRow]:
     "The same for a policy in memory."
     reference = action_error(policy, data, plan)

@@ -15,6 +15,7 @@ nothing: a constant, the last action again, and a draw from the actions of the t
 # %% ../../nbs/60_ablate/00_offline.ipynb #a4d0d88d
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from ..stats.paired import Interval, clustered_bootstrap_ratio
 from ..rollout.world_agent import DonorBank
 from ..policy.memory import other_episode
 from ..policy.trunk import PolicyInput
-from ..policy.world_policy import WorldPolicy
 from ..train.batches import Batch, TrainData, make_batch
 from ..train.evidence import baseline_actions
 
@@ -93,7 +93,7 @@ def samples_of(data: TrainData, plan: OfflinePlan) -> Batch:
 
 # %% ../../nbs/60_ablate/00_offline.ipynb #113933e7
 @torch.no_grad()
-def memories_of(policy: WorldPolicy, inputs: PolicyInput) -> Float[Tensor, "b k d"]:
+def memories_of(policy: Any, inputs: PolicyInput) -> Float[Tensor, "b k d"]:
     "What an arm remembers of each sample, normalised; `UserError` for one whose memory is of no episode."
     config, normalise = policy.config, lambda x: policy.latents.normalise(x)
     if config.spec.acting == "pred": return policy(inputs).predicted
@@ -104,7 +104,7 @@ def memories_of(policy: WorldPolicy, inputs: PolicyInput) -> Float[Tensor, "b k 
 
 
 def borrowed(
-    policy: WorldPolicy,
+    policy: Any,  # a WorldPolicy, or what is called as one
     inputs: PolicyInput,  # of the plan's samples
     group: Int[Tensor, " b"],  # what a sample must not get from its own kind: its episode, or its task
     random: torch.Generator,
@@ -115,7 +115,7 @@ def borrowed(
 # %% ../../nbs/60_ablate/00_offline.ipynb #788f34f6
 @torch.no_grad()
 def action_error(
-    policy: WorldPolicy,
+    policy: Any,  # a WorldPolicy, or what is called as one
     data: TrainData,  # opened with the policy's window
     plan: OfflinePlan,
     memory: str | None = None,  # None: the memory it was trained with
@@ -197,7 +197,7 @@ def offline_markdown(
 # %% ../../nbs/60_ablate/00_offline.ipynb #804df7e8
 @torch.no_grad()
 def build_donors(
-    policy: WorldPolicy,  # with a memory
+    policy: Any,  # a WorldPolicy with a memory
     data: TrainData,
     plan: OfflinePlan,  # where the memories are made
 ) -> DonorBank:
