@@ -38,7 +38,7 @@ class Pose:
         "The same rotation elsewhere."
         return Pose(self.position + by, self.rotation)
 
-    def placed(self, position: Float[np.ndarray, "3"]) -> "Pose":
+    def placed(self, position: Sequence[float] | Float[np.ndarray, "3"]) -> "Pose":
         "The same rotation at another place."
         return Pose(np.asarray(position, float), self.rotation)
 

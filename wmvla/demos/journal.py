@@ -55,7 +55,8 @@ class Provenance:
             rows = {name: tuple(map(tuple, row[name])) for name in ("episodes", "failed")}
             more = {"attempts": padded(row.get("attempts", ()), len(rows["episodes"]), -1),
                     "reasons": padded(row.get("reasons", ()), len(rows["failed"]), "")}
-            return Provenance(**row | rows | more)
+            fields: dict[str, Any] = row | rows | more
+            return Provenance(**fields)
         except (KeyError, TypeError) as error:
             raise UserError(f"The record of this recording cannot be read ({error}): another version of wmvla wrote it; "
                             "use that one, or record again.") from error
@@ -144,9 +145,10 @@ def free_bytes(path: Path) -> int:
 
 def is_full(error: BaseException, root: Path) -> bool:
     "Is a full disk behind this error? Video libraries report it as text, threads as something else altogether."
-    while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error): return True
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause): return True
+        cause = cause.__cause__ or cause.__context__
     return free_bytes(root) < BALLAST//4
 
 # %% ../../nbs/20_demos/02_journal.ipynb #eb355237

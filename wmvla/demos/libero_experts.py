@@ -14,7 +14,7 @@ another way, where something went wrong; `attempt` begins with another way at on
 
 # %% ../../nbs/20_demos/04_libero_experts.ipynb #b50b0cd5
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,8 @@ def plan(arm: Arm, attempt: int) -> Moves:
         left = [c for c in env.parsed_problem["goal_state"] if not env._eval_predicate(c)]
         if not left: break
         for verb, *names in due_conditions(left):
-            yield from move_joint(arm, verb, *names, turn) if len(names) == 1 else move_thing(arm, verb, *names, turn)
+            if len(names) == 1: yield from move_joint(arm, verb, names[0], turn)
+            else: yield from move_thing(arm, verb, names[0], names[1], turn)
     while True: yield np.array([0, 0, 0, 0, 0, 0, GRIPPER_OPEN])
 
 
@@ -162,7 +163,8 @@ class LiberoExpert:
     "Acts on the simulator behind an environment, one action a call; begins again when that was reset."
 
     def __init__(self, simulator: Any, attempt: int):
-        self.arm, self.attempt, self._moves, self._time = Arm(simulator), attempt, None, np.inf
+        self.arm, self.attempt, self._time = Arm(simulator), attempt, np.inf
+        self._moves: Iterator[Float[np.ndarray, "7"]] = iter(())  # until the first call
 
     def __call__(self, privileged: np.ndarray) -> Float[np.ndarray, "7"]:
         "The next action; the simulator itself is looked at, not the argument."

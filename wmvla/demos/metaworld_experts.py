@@ -29,7 +29,7 @@ from ..sim.world_names import base_task
 class Expert(Protocol):
     "From the simulator's own state to an action, possibly outside the action range."
 
-    def __call__(self, privileged: np.ndarray) -> np.ndarray: "One action."
+    def __call__(self, privileged: np.ndarray) -> np.ndarray: "One action."; ...
 
 
 @functools.cache

@@ -77,13 +77,13 @@ def simulate(job: tuple[CollectConfig, str, int]) -> ExpertEpisode:
 def most_attempts(config: CollectConfig, wins: int) -> int:
     "After how many attempts a task is given up: ten without a success, LIBERO's states, else some for each episode."
     states = config.conventions.states
-    most = states - config.first_seed*(not config.wrap) if states else 10*config.episodes_per_task + 10
+    most = states - config.first_state*(not config.wrap) if states else 10*config.episodes_per_task + 10
     return most if wins else min(most, 10)
 
 
 def seed_of(config: CollectConfig, attempt: int) -> int:
     "The initial state of a task's attempt; where that was asked for, LIBERO's fifty start again at 0 after the last."
-    return (config.first_seed + attempt) % (config.conventions.states or 2**31)
+    return (config.first_state + attempt) % (config.conventions.states or 2**31)
 
 # %% ../../nbs/20_demos/08_record.ipynb #a618e987
 def pending(
@@ -201,7 +201,7 @@ def compare_identity(root: Path, there: Provenance, config: CollectConfig) -> No
 
 def check_unused(root: Path, there: Provenance, config: CollectConfig) -> None:
     "`UserError` where a recording started from initial states that nobody asked for and that evaluation uses."
-    odd = [(task, seed) for task, seed, _ in there.episodes if seed < config.first_seed and not config.wrap]
+    odd = [(task, seed) for task, seed, _ in there.episodes if seed < config.first_state and not config.wrap]
     if odd: raise UserError(f"{root} has an episode of {odd[0][0]} from initial state {odd[0][1]}, where evaluation may start; "
                             "accept that with --wrap, or record into another folder.")
 

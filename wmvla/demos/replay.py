@@ -94,9 +94,12 @@ def blind_environment(task: str) -> Environment:
 
 def put_at(start: Start) -> Environment:
     "A simulator that has just been reset to a known start."
-    env = blind_environment(start.task) if start.vector is None else placed(start.task)
-    if start.vector is None: env.reset(start.init_seed)
-    else: env.reset_to(start.vector, start.discarded)
+    if start.vector is None:
+        numbered = blind_environment(start.task)
+        numbered.reset(start.init_seed)
+        return numbered
+    env = placed(start.task)
+    env.reset_to(start.vector, start.discarded)
     return env
 
 

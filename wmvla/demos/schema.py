@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -78,6 +78,12 @@ class CollectConfig:
     def benchmark(self) -> str: return benchmark_of(self.tasks[0])  # metaworld or libero
 
     @property
+    def first_state(self) -> int: return cast(int, self.first_seed)  # filled in by `__post_init__`, as the size of a picture
+
+    @property
+    def picture_size(self) -> int: return cast(int, self.pixels)
+
+    @property
     def conventions(self) -> Conventions: return CONVENTIONS[self.benchmark]  # of the published dataset
 
 # %% ../../nbs/20_demos/06_schema.ipynb #031963ea
@@ -99,7 +105,7 @@ def check_numbers(config: CollectConfig) -> None:
 
 def check_initial_states(config: CollectConfig) -> None:
     "`UserError` for more episodes than there are initial states to record from."
-    states, first, wanted = config.conventions.states, config.first_seed, config.episodes_per_task
+    states, first, wanted = config.conventions.states, config.first_state, config.episodes_per_task
     if not states: return
     if first >= states: raise UserError(f"first_seed is {first}; a LIBERO task has the initial states 0 to {states - 1}.")
     if wanted > states:
@@ -112,7 +118,7 @@ def check_initial_states(config: CollectConfig) -> None:
 # %% ../../nbs/20_demos/06_schema.ipynb #a7c27581
 def env_config(config: CollectConfig, task: str) -> EnvConfig:
     "The simulator of one task of a recording."
-    return EnvConfig(task, config.pixels, config.quality, config.limit)
+    return EnvConfig(task, config.picture_size, config.quality, config.limit)
 
 
 def longest(config: CollectConfig) -> int:
@@ -136,8 +142,8 @@ def identity_of(config: CollectConfig) -> dict[str, Any]:
 def provenance_of(config: CollectConfig) -> Provenance:
     "The record of a recording that has not begun."
     versions = made_of(config.benchmark, config.tasks) | {name: version(name) for name in ("lerobot", "wmvla")}
-    return Provenance(identity_of(config), render_settings(config).fingerprint, version("mujoco"), config.pixels, config.quality,
-                      longest(config), benchmark=config.benchmark, versions=versions)
+    return Provenance(identity_of(config), render_settings(config).fingerprint, version("mujoco"), config.picture_size,
+                      config.quality, longest(config), benchmark=config.benchmark, versions=versions)
 
 # %% ../../nbs/20_demos/06_schema.ipynb #28355811
 def demonstrated(provenance: Provenance, triples: Sequence[Triple]) -> list[Triple]:
@@ -174,16 +180,17 @@ def open_writer(root: Path, config: CollectConfig) -> Any:
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     video = RGBEncoderConfig(vcodec="h264", pix_fmt="yuv444p", crf=0, g=2, preset="ultrafast")
-    encode = dict(rgb_encoder=video, encoder_threads=1, streaming_encoding=True, encoder_queue_maxsize=longest(config) + 2)
+    encode: dict[str, Any] = dict(rgb_encoder=video, encoder_threads=1, streaming_encoding=True,
+                                  encoder_queue_maxsize=longest(config) + 2)
     if root.exists(): return LeRobotDataset.resume(f"local/{root.name}", root=root, **encode)
-    what = dict(fps=config.fps, features=recorded_features(config), robot_type=config.conventions.robot)
+    what: dict[str, Any] = dict(fps=config.fps, features=recorded_features(config), robot_type=config.conventions.robot)
     return LeRobotDataset.create(f"local/{root.name}", root=root, **what, **encode)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     "Silence the encoder's statistics and one progress bar an episode (LeRobot switches it on again after each)."
-    import av
+    import av.logging
     import datasets
     bars = not datasets.are_progress_bars_disabled()
     av.logging.set_libav_level(av.logging.ERROR)
@@ -232,7 +239,7 @@ def write_episode(dataset: Any, episode: ExpertEpisode) -> None:
 # %% ../../nbs/20_demos/06_schema.ipynb #1c31f01d
 def frame_bytes(config: CollectConfig) -> int:
     "About what one frame costs on disk: a lossless picture a camera and 50 numbers."
-    return int(config.conventions.density*config.pixels**2)*len(camera_keys(config.tasks[0])) + 600
+    return int(config.conventions.density*config.picture_size**2)*len(camera_keys(config.tasks[0])) + 600
 
 
 def episode_bytes(config: CollectConfig) -> int:

@@ -80,7 +80,7 @@ def across_grasps(
 def rim_grasps(arm: Arm, shape: Outline, others: Float[np.ndarray, "point 3"], tool: Float[np.ndarray, "3"]) -> list[Grasp]:
     "One finger inside, one outside, all around; only where the rim runs along the lean, if the tool leans."
     found, lean = [], tool[:2] if np.abs(tool[:2]).max() > 0 else None
-    for angle in np.arange(0, 2*np.pi, np.pi/8):
+    for angle in np.arange(0, 2*np.pi, np.pi/8).tolist():
         out, side = heading(angle), heading(angle + np.pi/2)
         if lean is not None and abs(out[:2]@lean) > .3*np.linalg.norm(lean): continue
         along, beside = (shape.points - shape.centre)@out, (shape.points - shape.centre)@side

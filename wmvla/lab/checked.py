@@ -12,10 +12,12 @@ They are those of `wmvla.checks.preflight`, run on the files that the comparison
 # %% ../../nbs/88_lab/07_checked.ipynb #0cf15a3f
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from ..checks.base import Check, run_checks
 from ..core import UserError
 from .comparison import Comparison, labels_of
+from .dataset import Dataset
 from .episode import at_home, eval_settings
 from .folders import patch
 from .latents import Latents
@@ -42,12 +44,13 @@ def comparison_checks(c: Comparison) -> list[Check]:
         raise UserError("The checks need what the policies were trained on; compare two that `z.train` made, or use "
                         "`wmvla preflight`.")
     lead, labels = c.policies[0], labels_of([c.policies])
+    data, encoder = cast(Dataset, lead.data), cast(Path, lead.encoder)  # a policy with a report has both
     job = EvalJob(lead.folder, lead.encoder, labels[0], lead.seed, c.records[0].triple)
     named = {f"{label} s{t.seed}": t for label, t in zip(labels, c.policies, strict=True)}
-    store = partial(open_store, lead.encoder)
+    store = partial(open_store, encoder)
     return trained_run_checks(TrainedRun(
-        lead.data.source, lead.data.table, lead.data.split, store, reopen_encoder(lead.encoder),
-        lambda: Latents(lead.data, store()).rank, fitted_splits(lead.encoder), {name: t.report for name, t in named.items()},
+        data.source, data.table, data.split, store, reopen_encoder(encoder), lambda: Latents(data, store()).rank,
+        fitted_splits(encoder), {name: t.report for name, t in named.items() if t.report is not None},
         {name: t.folder for name, t in named.items()}, job, eval_settings(lead, {}), c.records, c.arms[1]))
 
 # %% ../../nbs/88_lab/07_checked.ipynb #e2751521

@@ -15,7 +15,7 @@ __all__ = ['Policies', 'Comparison', 'OfflineComparison', 'contrast_of', 'compar
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..core import EpisodeRecord, UserError
 from .cards import bars, card, card_facts, card_table, note
@@ -141,7 +141,7 @@ def tasks_to_play(first: Trained, tasks: str | Sequence[str] | None) -> tuple[tu
     if not names: return known, []
     asked, groups = expand_tasks(names), {t for name in names if name in task_groups() for t in expand_tasks([name])}
     played = tuple(t for t in asked if t in known or t not in groups or t in names or not known)
-    if not played:
+    if first.data is not None and not played:
         raise UserError(f"None of {', '.join(names)} is in {first.data.table.dataset}, which shows {', '.join(known)}; "
                         "name tasks of it, or single tasks to play them all the same.")
     left = len(asked) - len(played)
@@ -187,7 +187,8 @@ def offline_data(trained: Trained) -> Any:
 
     config = trained.policy.config
     if config.codes: raise UserError(f"Arm {trained.arm} learns codes; compare it offline with `wmvla offline`.")
-    return load_data(Path(trained.data.source), trained.encoder, split_place(trained.data), config)
+    data, encoder = cast(Dataset, trained.data), cast(Path, trained.encoder)  # known of every policy of ours
+    return load_data(Path(data.source), encoder, split_place(data), config)
 
 # %% ../../nbs/88_lab/06_comparison.ipynb #1633478d
 def compare(

@@ -134,7 +134,7 @@ def dataset_strips(data: Dataset, most: int = 3) -> str:
     rows = []
     for text, episode in first_episodes(data.table, most).items():
         seconds = np.linspace(0, (int(data.table.length[data.table.place(episode)]) - 1) / data.table.fps, 8)
-        rows.append(note(f"episode {episode}: {text}") + film_strip(data.frames(episode), [f"{s:.1f} s" for s in seconds]))
+        rows.append(note(f"episode {episode}: {text}") + film_strip(list(data.frames(episode)), [f"{s:.1f} s" for s in seconds]))
     return "".join(rows)
 
 

@@ -13,7 +13,7 @@ bits; its film, its decisions and its row lie in the run folder, and the same wo
 # %% ../../nbs/88_lab/05_episode.ipynb #53eaf289
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
@@ -76,7 +76,8 @@ def film_frames(episode: Episode) -> UInt8[np.ndarray, "t height width 3"]:
 
     if episode.film is None: raise UserError("This episode was not filmed; play it with film=True.")
     with av.open(str(episode.film)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames)
 
 # %% ../../nbs/88_lab/05_episode.ipynb #5fdd8500
 def lines_inside(episode: Episode) -> dict[str, list[Line]]:
@@ -84,7 +85,7 @@ def lines_inside(episode: Episode) -> dict[str, list[Line]]:
     t, x = episode.trace, episode.steps.tolist()
     line = lambda name, values, colour: Line(name, values, x[: len(values)], colour)
     alike = [Line("all alike", [1.0] * len(x), x, GREY, True)] if t.entropy is not None else []
-    whole = sum(np.nan_to_num(part) for part in t.latency.values()).tolist()
+    whole = cast(np.ndarray, sum(np.nan_to_num(part) for part in t.latency.values())).tolist()
     encode = t.latency["encode"].tolist()
     gate = [line("strength tanh(g)", mean_of_decision(t.gate), BLUE), line("share", mean_of_decision(t.share), GREEN)]
     return {"The gate": gate,
@@ -190,7 +191,7 @@ def play(
     from wmvla.view.video import film_mp4
 
     check_playable(self, task)
-    task = task or self.data.simulated[0]
+    task = task or cast(Dataset, self.data).simulated[0]  # `check_playable` asks for one of the two
     first = make_triples([task], 1)[0].init_seed
     triple, = make_triples([task], 1, first + seed, noise_seed)
     job, folder = job_of(self, triple, memory, film), plays_of(self)

@@ -92,7 +92,8 @@ def token_strip(z: Latents, episode: int, count: int = 8) -> str:
     square = own[at] if side * side == z.shape[1] else own[at].mean(1, keepdims=True)  # tokens without a map: their mean
     seconds = [f"{s:.1f} s" for s in at / z.data.table.fps]
     told = note(f"episode {episode}; colours: three principal components, {100 * basis.explained:.0f} % of the variance")
-    return told + film_strip(z.data.frames(episode, count)) + film_strip(list(token_colours(square, basis)), seconds, sharp=True)
+    drawn = film_strip(list(token_colours(square, basis)), seconds, sharp=True)
+    return told + film_strip(list(z.data.frames(episode, count))) + drawn
 
 
 def movement_chart(z: Latents) -> str:

@@ -93,8 +93,9 @@ def run_card(run: OpenedRun) -> str:
             "episodes": len(run.records), "latents": len(run.latents), "error": record.error or None}
     heads = ("policy", "steps", "validation error", "best trivial", "gate tanh(g)")
     best = lambda e: min(e.constant, e.copy_last)
-    policies = [(name, t.report.steps, f"{t.report.errors.policy:.3g}", f"{best(t.report.errors):.3g}",
-                 f"{t.report.gate:+.3g}" if t.report.gate == t.report.gate else "none") for name, t in run.trained.items()]
+    policies = [(name, r.steps, f"{r.errors.policy:.3g}", f"{best(r.errors):.3g}",
+                 f"{r.gate:+.3g}" if r.gate == r.gate else "none")
+                for name, t in run.trained.items() if (r := t.report) is not None]
     table = card_table(heads, policies, [1, 2, 3, 4]) if policies else ""
     return card("run", record.id, [card_facts(rows), note(", ".join(run.run.stages)), table], shown_path(run.path))
 

@@ -158,7 +158,8 @@ def train_job_of(z: Latents, arm: str, seed: int, settings: dict[str, Any], fold
     given = lambda config: {f.name: settings[f.name] for f in fields(config) if f.name in settings}
     table, source = z.data.table, Path(z.data.source)
     sizes |= {"latent": z.shape[1] * z.shape[2], "state": table.state.shape[1], "action": table.action.shape[1]}
-    policy, recipe = PolicyConfig(arm=arm, **given(PolicyConfig) | sizes), TrainConfig(**given(TrainConfig))
+    shape: dict[str, Any] = given(PolicyConfig) | sizes
+    policy, recipe = PolicyConfig(arm=arm, **shape), TrainConfig(**given(TrainConfig))
     return TrainJob(policy, recipe, source, z.store.root, split_place(z.data), folder, seed, show=True, tokens=tokens)
 
 # %% ../../nbs/88_lab/04_trained.ipynb #d933ff10

@@ -46,15 +46,17 @@ class Environment(Protocol):
     action_size: int
     cameras: tuple[str, ...]  # dataset keys; the first one is the main camera
     settings: RenderSettings
-    state: Float32[np.ndarray, " s"]
-    privileged: np.ndarray    # the simulator's own knowledge: for teachers, never for policies
     executed: Float32[np.ndarray, " a"]  # the last action as it was really applied
 
-    def reset(self, init_seed: int) -> Float32[np.ndarray, " s"]: "To the initial state with this number."
-    def step(self, action: Float[np.ndarray, " a"]) -> Step: "Apply one action."
-    def images(self) -> dict[str, UInt8[np.ndarray, "height width 3"]]: "Draw the present state through every camera."
-    def image(self) -> UInt8[np.ndarray, "height width 3"]: "Draw the present state through the main camera."
-    def close(self) -> None: "Give the renderers back; closing twice is fine, acting afterwards is not."
+    @property
+    def state(self) -> Float32[np.ndarray, " s"]: "What a policy may know beside the pictures."; ...
+    @property
+    def privileged(self) -> np.ndarray: "The simulator's own knowledge: for teachers, never for policies."; ...
+    def reset(self, init_seed: int) -> Float32[np.ndarray, " s"]: "To the initial state with this number."; ...
+    def step(self, action: Float[np.ndarray, " a"]) -> Step: "Apply one action."; ...
+    def images(self) -> dict[str, UInt8[np.ndarray, "height width 3"]]: "Draw the present state through every camera."; ...
+    def image(self) -> UInt8[np.ndarray, "height width 3"]: "Draw the present state through the main camera."; ...
+    def close(self) -> None: "Give the renderers back; closing twice is fine, acting afterwards is not."; ...
 
 # %% ../../nbs/15_sim/01_environment.ipynb #9c565abf
 def kept(slots: int = 1) -> Callable:

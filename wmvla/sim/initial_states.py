@@ -16,6 +16,7 @@ those that the suite starts from. Each answer carries its error, and `unknown` i
 # %% ../../nbs/15_sim/12_initial_states.ipynb #9672a1b8
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -219,13 +220,13 @@ def fit_metaworld(task: str, seen: Float32[np.ndarray, "t 39"], action: Float32[
     env, exact = placed(task), seen[:2].astype(float)
     fits = {"the first observation": fit_vector(env, exact[0])}
     if len(seen) > 1: fits["the observation after the first action"] = fit_vector(env, exact[1], action[0])
-    best, guess = (np.inf,), fits["the first observation"][0]
-    for name in sorted(fits, key=lambda n: follow(env, (fits[n][0],)*2, seen, action)):
+    tried, guess = [], fits["the first observation"][0]
+    for name in sorted(fits, key=lambda n: follow(env, (fits[n][0], fits[n][0]), seen, action)):
         vector, error = fits[name]
-        found = (*find_discarded(env, vector, guess, seen, action), vector, error, name)
-        best = min(best, found, key=lambda f: f[0])
-        if best[0] < EXACT: break
-    after, discarded, vector, error, name = best
+        after, discarded = find_discarded(env, vector, guess, seen, action)
+        tried.append((after, discarded, vector, error, name))
+        if after < EXACT: break
+    after, discarded, vector, error, name = min(tried, key=lambda found: found[0])
     if min(error, after) > FITTED: return Start(task, "unknown", f"no initial state shows {name} ({error:.3f} off)", error=error)
     if not goal_is_told(env, vector, exact[0]): return Start(task, "unknown", "the dataset hides the goal", error=error)
     return Start(task, "fitted", name, vector=vector, discarded=discarded, error=error, sure=after < SURE)
@@ -244,7 +245,7 @@ def nearest_state(states: Float32[np.ndarray, "start s"], seen: Float32[np.ndarr
 @functools.cache
 def initial_states(task: str) -> Float32[np.ndarray, "start s"]:
     "The states that a LIBERO task can start in, one for each of the suite's initial states."
-    env = make_environment(EnvConfig(task))
+    env: Any = make_environment(EnvConfig(task))  # a LiberoEnvironment
     try: return np.stack([env.reset(number) for number in range(len(env.init_states))])
     finally: env.close()
 

@@ -64,6 +64,8 @@ COLLISION = (0,)  # the geom group that robosuite does not draw either
 # %% ../../nbs/15_sim/07_libero.ipynb #a0b1f822
 class SensedScene:
     "The scene as robosuite's sensors saw it last, and its pictures."
+    model: Any  # mujoco's, as `data`
+    data: Any
 
     def __init__(self, env: Any, settings: RenderSettings):  # env: robosuite's
         from robosuite.utils.observables import Observable, sensor
@@ -76,7 +78,8 @@ class SensedScene:
         "Copy the present scene."
         import mujoco
         model = self._env.sim.model._model
-        if model is not self.model: self.model, self.data = model, mujoco.MjData(model)  # robosuite may have rebuilt it
+        if model is not self.model:  # robosuite may have rebuilt it
+            self.model, self.data = model, mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
         now = self._env.sim.data._data
         for name in SEEN + BODIES: getattr(self.data, name)[:] = getattr(now, name)
         self.data.time, self.sites = now.time, model.site_rgba.copy()
@@ -102,7 +105,8 @@ def reset_libero(simulator: Any, init_state: Float[np.ndarray, " s"], seed: int,
     import mujoco
     before, sim = np.random.get_state(), simulator.sim
     for robot in simulator.robots: robot.gripper.current_action = np.zeros(robot.gripper.dof)
-    sim.reset = lambda: (mujoco.mj_resetData(sim.model._model, sim.data._data), sim.forward(), sim.forward())
+    empty = mujoco.mj_resetData  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
+    sim.reset = lambda: (empty(sim.model._model, sim.data._data), sim.forward(), sim.forward())
     try:
         simulator.seed(seed)
         simulator.reset()

@@ -27,7 +27,8 @@ from ..files import write_json
 def package_folder(name: str) -> Path | None:
     "The folder of an installed package, found without importing it; None where it is not installed."
     found = importlib.util.find_spec(name)
-    return Path(next(iter(found.submodule_search_locations))) if found is not None else None
+    places = found.submodule_search_locations if found is not None else None
+    return Path(next(iter(places))) if places else None
 
 
 def libero_home() -> Path:

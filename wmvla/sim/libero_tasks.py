@@ -16,6 +16,7 @@ import functools
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -39,7 +40,7 @@ def original_of(suite: str) -> str:
 def libero_task_map() -> dict[str, list[str]]:
     "LIBERO's suite -> file names of its tasks, in order."
     tree = ast.parse((libero_home()/"benchmark/libero_suite_task_map.py").read_text(encoding="utf-8"))
-    return ast.literal_eval(tree.body[0].value)
+    return ast.literal_eval(cast(ast.Assign, tree.body[0]).value)
 
 
 def libero_tasks(suite: str) -> tuple[str, ...]:
@@ -119,6 +120,7 @@ def libero_init_states(task: LiberoTask) -> Float[np.ndarray, "start s"]:
 def unpickled_array(file: Path) -> Float[np.ndarray, "start s"]:
     "A numpy array that `torch.save` wrote; nothing else is rebuilt from it."
     import torch
-    rebuild = (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct")
+    from numpy._core import multiarray
+    rebuild = (multiarray._reconstruct, "numpy.core.multiarray._reconstruct")
     with torch.serialization.safe_globals([rebuild, np.ndarray, np.dtype, np.dtypes.Float64DType]):
         return np.asarray(torch.load(file, weights_only=True))

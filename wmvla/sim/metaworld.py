@@ -30,8 +30,9 @@ from .render import OffscreenRenderer, RenderSettings
 @functools.cache
 def metaworld_tables() -> dict[str, dict[str, Any]]:
     "LeRobot's MetaWorld tables: TASK_DESCRIPTIONS, TASK_NAME_TO_ID, TASK_POLICY_MAPPING, DIFFICULTY_TO_TASKS."
-    home = Path(importlib.util.find_spec("lerobot").origin).parent
-    return read_json(home/"envs/metaworld_config.json")
+    found = importlib.util.find_spec("lerobot")
+    if found is None or found.origin is None: raise UserError("LeRobot is not installed; install it with pip install lerobot.")
+    return read_json(Path(found.origin).parent/"envs/metaworld_config.json")
 
 # %% ../../nbs/15_sim/02_metaworld.ipynb #3cfb7853
 def check_tasks(names: Sequence[str]) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ def reset_metaworld(env: Any, init_seed: int) -> Float[np.ndarray, "39"]:
     import mujoco
     env.seed(init_seed)
     env.reset(seed=init_seed)
-    mujoco.mj_forward(env.model, env.data)
+    mujoco.mj_forward(env.model, env.data)  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
     env._prev_obs = env._get_curr_obs_combined_no_goal()
     return env._get_obs()
 

@@ -55,8 +55,9 @@ def require_egl() -> None:
     "Make sure that pictures can be drawn without a screen. `UserError` that names the missing packages otherwise."
     try:
         import mujoco
-        mujoco.GLContext._context = None  # a context that was never made prints a traceback on deletion without it
-        context = mujoco.GLContext(16, 16)
+        gl: Any = mujoco.GLContext
+        gl._context = None  # a context that was never made prints a traceback on deletion without it
+        context = gl(16, 16)
         context.make_current()
         context.free()
     except Exception as error:  # whatever the driver stack raises, the reader needs the same sentence
@@ -104,6 +105,7 @@ FLIPS = {"corner2": (-1, -1),            # steps along rows and columns: this on
 
 class OffscreenRenderer:
     "Draws RGB pictures of one model, as published datasets hold them. Several can live in one process. Close it when done."
+    _renderer: Any  # mujoco's; None once closed
 
     def __init__(self, model: Any, settings: RenderSettings, hidden: tuple[int, ...] = ()):  # hidden: geom groups not drawn
         require_egl()
@@ -113,7 +115,8 @@ class OffscreenRenderer:
             raise UserError(f"There is no camera {settings.camera!r}.{near(settings.camera, cameras)} "
                             f"There are: {', '.join(cameras)}.")
         apply_settings(model, settings)
-        self.model, self.settings, self._option = model, settings, mujoco.MjvOption()
+        self.model, self.settings = model, settings
+        self._option = mujoco.MjvOption()  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
         for group in hidden: self._option.geomgroup[group] = 0
         self._renderer = mujoco.Renderer(model, settings.pixels, settings.pixels)
         _close_at_exit()

@@ -79,14 +79,16 @@ def read_parameters(source: str) -> tuple[Parameter, ...]:
     "The parameters of a cell: assignments of literals, with the comment at the line's end as help."
     lines, found = source.splitlines(), []
     for node in ast.parse(source).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        if not isinstance(node, ast.Assign | ast.AnnAssign): continue
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
         if not isinstance(target, ast.Name) or node.value is None:
             continue
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
             continue
-        found.append(Parameter(target.id, default, lines[node.end_lineno - 1][node.end_col_offset :].strip().lstrip("#").strip()))
+        rest = lines[(node.end_lineno or 0) - 1][node.end_col_offset :]
+        found.append(Parameter(target.id, default, rest.strip().lstrip("#").strip()))
     return tuple(found)
 
 # %% ../../nbs/90_studies/00_papermill.ipynb #cf28d7cd

@@ -142,6 +142,7 @@ def look_errors(study: Study) -> CheckResult:
         agent = LeRobotAgent(job.policy)
         found, decided = recorded_errors(agent, study.table, episodes)
         error[f"{job.arm.name} s{job.seed}"] = float(found.mean())
+    assert agent is not None and decided is not None, "a study has policies"
     return check_losses(error, trivial_action_errors(study.table, study.split.train, decided, agent.look.execute))
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #de034ded

@@ -124,7 +124,8 @@ def grid_roles(arms: Sequence[GridArm]) -> Roles:
     playing = lambda part: tuple(arm.record for arm in arms if arm.part == part)
     for part in ("baseline", "claimed"):
         if len(playing(part)) != 1: raise UserError(f"{len(playing(part))} arms play {part!r}; a verdict needs exactly one.")
-    return Roles(*playing("baseline"), *playing("claimed"), *map(playing, ("capacity", "present", "history")))
+    (baseline,), (claimed,) = playing("baseline"), playing("claimed")
+    return Roles(baseline, claimed, playing("capacity"), playing("present"), playing("history"))
 
 # %% ../../nbs/90_studies/02_smolvla_training.ipynb #2038b9ae
 @dataclass(frozen=True)
