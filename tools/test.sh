@@ -73,7 +73,7 @@ stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
 stage pytest pytest -n 2 --dist loadfile -m "not slow"
-stage types python tools/check_types.py
+stage types pyright --level error
 stage heavy heavy
 stage lessons slow_lessons
 stage slow pytest -n 2 --dist loadfile -m slow

@@ -164,7 +164,7 @@ class LiberoExpert:
 
     def __init__(self, simulator: Any, attempt: int):
         self.arm, self.attempt, self._time = Arm(simulator), attempt, np.inf
-        self._moves: Iterator[Float[np.ndarray, "7"]] = iter(())  # until the first call
+        self._moves: Iterator[np.ndarray] = iter(())  # until the first call
 
     def __call__(self, privileged: np.ndarray) -> Float[np.ndarray, "7"]:
         "The next action; the simulator itself is looked at, not the argument."
