@@ -104,12 +104,13 @@ def fit_prophet(
     optimiser = torch.optim.AdamW(prophet.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     for step, frames in enumerate(batch_frames(data.train, recipe.steps, recipe.batch, seed)):
         given = make_batch(data, frames, future=True).inputs
-        history, future = latents.normalise(given.history), latents.normalise(given.future)
+        future, mask = given.truth()
+        history, future = latents.normalise(given.history), latents.normalise(future)
         noisy = history + recipe.latent_noise * torch.randn(history.shape, generator=draws).to(device)
-        loss = continuous_loss(prophet(noisy, given.history_mask), future, given.future_mask, "mse")
+        loss = continuous_loss(prophet(noisy, given.history_mask), future, mask, "mse")
         for group in optimiser.param_groups: group["lr"] = learning_rate(step, recipe)
         optimiser.zero_grad(set_to_none=True)
-        (loss.sum() / given.future_mask.sum().clamp(min=1)).backward()
+        (loss.sum() / mask.sum().clamp(min=1)).backward()
         nn.utils.clip_grad_norm_(prophet.parameters(), recipe.clip)
         optimiser.step()
     return prophet.eval()

@@ -78,10 +78,11 @@ class PlainReference:
 def plain_reference(data: TrainData, config: RegressionConfig = PLAIN, seed: int = 0) -> PlainReference:
     "Fit on train episodes, measure on validation episodes; `UserError` without any."
     if not len(data.validation): raise UserError("No episode to measure on; give the split a validation part.")
-    normalisers = tuple(n.to(data.state.device) for n in fit_normalisers(data))
+    latents, states, actions = (n.to(data.state.device) for n in fit_normalisers(data))
+    normalisers = latents, states, actions
     fitted = action_rows(data, spread_frames(data.train, config.most), normalisers)
     measured = [action_rows(data, part, normalisers) for part in data.validation.split(1024)]
     found = [best_regression(rows, "l1", config, seed) for rows in (fitted.without_steps(), fitted)]
     whole = RegressionRows(**{n: torch.cat([getattr(part, n) for part in measured]) for n in vars(measured[0])})
-    errors = [plain_errors(f, rows, normalisers[2]) for f, rows in zip(found, (whole.without_steps(), whole), strict=True)]
-    return PlainReference(*errors, tuple(f.name for f in found))
+    errors = [plain_errors(f, rows, actions) for f, rows in zip(found, (whole.without_steps(), whole), strict=True)]
+    return PlainReference(errors[0], errors[1], (found[0].name, found[1].name))

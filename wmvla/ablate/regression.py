@@ -14,6 +14,7 @@ memory. Penalties, components and the stop of a network are chosen on held-out e
 # %% ../../nbs/60_ablate/04_regression.ipynb #ae478acb
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ class RegressionRows:
 
     def of(self, kept: Bool[Tensor, " row"] | Int[Tensor, " kept"]) -> "RegressionRows":
         "A selection of the rows, by mask or by place."
-        return RegressionRows(**{name: x if x is None else x[kept] for name, x in vars(self).items()})
+        fields: dict[str, Any] = {name: x if x is None else x[kept] for name, x in vars(self).items()}
+        return RegressionRows(**fields)
 
     def without_steps(self) -> "RegressionRows":
         "The same rows without their memory."
@@ -66,10 +68,11 @@ def action_rows(
     latents, states, actions = normalisers
     batch = make_batch(data, frames, future=True)
     given = batch.inputs
-    present, future = latents.normalise(given.history[:, -1]), latents.normalise(given.future)
+    future, mask = given.truth()
+    present, future = latents.normalise(given.history[:, -1]), latents.normalise(future)
     rest = torch.cat([states.normalise(given.state), given.text], 1)
-    return RegressionRows(present, rest, actions.normalise(batch.action), batch.action_mask, given.episode,
-                changes_from(present, future, given.future_mask), given.future_mask)
+    return RegressionRows(present, rest, actions.normalise(batch.action), batch.action_mask, cast(Tensor, given.episode),
+                changes_from(present, future, mask), mask)
 
 # %% ../../nbs/60_ablate/04_regression.ipynb #28949250
 def principal_axes(values: Float[Tensor, "row latent"], count: int, most: int = 2000) -> Float[Tensor, "latent number"]:
@@ -95,10 +98,12 @@ class Columns:
         axes = iter(self.axes)
         reduced = (lambda x: x @ next(axes)) if self.components else (lambda x: x)
         parts = [reduced(rows.present), rows.rest]
-        if rows.steps is not None: parts += [reduced(rows.steps).flatten(1), rows.steps_mask.float()]
+        if rows.steps is not None and rows.steps_mask is not None:
+            parts += [reduced(rows.steps).flatten(1), rows.steps_mask.float()]
         return torch.cat(parts, 1)
 
     def __call__(self, rows: RegressionRows) -> Float[Tensor, "row column"]:
+        assert self.mean is not None and self.spread is not None, "`fit_columns` measures both"
         return (self.raw(rows) - self.mean) / self.spread
 
 # %% ../../nbs/60_ablate/04_regression.ipynb #0259355f
@@ -198,7 +203,8 @@ def best_passes(
     for done, net in enumerate(network_passes(columns(rows), rows, config, loss, seed)):
         with torch.no_grad(): error = masked_error(net(x).reshape(held.target.shape), held.target, held.mask, loss).item()
         best, since = ((done, error), 0) if error < best[1] else (best, since + 1)
-        if done >= config.passes or since >= config.patience: return best
+        if done >= config.passes or since >= config.patience: break
+    return best
 
 # %% ../../nbs/60_ablate/04_regression.ipynb #a612a072
 def fit_ridge(

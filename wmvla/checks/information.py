@@ -72,6 +72,7 @@ def explained_change(q: InformationQuestion, fitted: ChangeWindows, seen: Change
 
 def explained_position(q: InformationQuestion, fitted: ChangeWindows, seen: ChangeWindows, read: Callable) -> list[ShareRow]:
     "Shares of the object's displacement that present, history, Prophet and the true latents explain."
+    assert q.position is not None, "asked where a probe of positions was read"
     moved, target = displacement(q.position, fitted), displacement(q.position, seen)
     scale, said = moved[fitted.mask].std().clamp(min=1e-9), {}
     for by, history in (("present", False), ("history", True)):
@@ -120,7 +121,7 @@ class InformationCheck:
         "`not testable`, `testable`, or `cannot tell` where validation episodes are too few."
         probe = self.share("explained", "object", "true latents")
         asked = ["latents", *(["object"] if probe is not None and probe.low > 0 else [])]
-        lows = [self.share("recovered", of, "present").low for of in asked]
+        lows = [share.low for of in asked if (share := self.share("recovered", of, "present")) is not None]
         if any(map(math.isnan, lows)): return "cannot tell"
         return "not testable" if min(lows) > RECOVERED else "testable"
 
@@ -164,7 +165,7 @@ def information_table(found: InformationCheck) -> str:
         rows = {(r.of, r.by): r for r in getattr(found, part) if not r.step}
         for (of, by), row in rows.items():
             cells = [found.share(part, of, by, k) for k in steps if k]
-            shown = " | ".join(f"{cell.estimate:.2f}" for cell in cells)
+            shown = " | ".join("" if cell is None else f"{cell.estimate:.2f}" for cell in cells)
             lines.append(f"| {of} | {said.format(by=by)} | {row.share} | {shown} |")
     return "\n".join(lines)
 

@@ -241,7 +241,9 @@ def check_information_command(args: argparse.Namespace) -> Path:
     labelled = tuple(data.table.place(n) for n in args.labelled) or data.split.train
     with torch_threads(recipe.threads):
         latents, states, _ = fit_normalisers(data)
-        prophet = fit_prophet(data, build_prophet(replace(policy, arm="F")).config, latents, recipe, args.seed)
+        built = build_prophet(replace(policy, arm="F"))
+        assert built is not None, "arm F has a Prophet"
+        prophet = fit_prophet(data, built.config, latents, recipe, args.seed)
         asked = InformationQuestion(data, prophet, latents, states, labelled, object_position(data.table), seed=args.seed)
         found = check_information(asked, f"{recipe.steps} steps on the train episodes")
     print(information_table(found), information_line(found), sep="\n\n")

@@ -78,8 +78,7 @@ class SensedScene:
         "Copy the present scene."
         import mujoco
         model = self._env.sim.model._model
-        if model is not self.model:  # robosuite may have rebuilt it
-            self.model, self.data = model, mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
+        if model is not self.model: self.model, self.data = model, mujoco.MjData(model)  # robosuite may have rebuilt it
         now = self._env.sim.data._data
         for name in SEEN + BODIES: getattr(self.data, name)[:] = getattr(now, name)
         self.data.time, self.sites = now.time, model.site_rgba.copy()
@@ -105,8 +104,7 @@ def reset_libero(simulator: Any, init_state: Float[np.ndarray, " s"], seed: int,
     import mujoco
     before, sim = np.random.get_state(), simulator.sim
     for robot in simulator.robots: robot.gripper.current_action = np.zeros(robot.gripper.dof)
-    empty = mujoco.mj_resetData  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
-    sim.reset = lambda: (empty(sim.model._model, sim.data._data), sim.forward(), sim.forward())
+    sim.reset = lambda: (mujoco.mj_resetData(sim.model._model, sim.data._data), sim.forward(), sim.forward())
     try:
         simulator.seed(seed)
         simulator.reset()

@@ -74,7 +74,7 @@ def reset_metaworld(env: Any, init_seed: int) -> Float[np.ndarray, "39"]:
     import mujoco
     env.seed(init_seed)
     env.reset(seed=init_seed)
-    mujoco.mj_forward(env.model, env.data)  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
+    mujoco.mj_forward(env.model, env.data)
     env._prev_obs = env._get_curr_obs_combined_no_goal()
     return env._get_obs()
 

@@ -13,7 +13,7 @@ state, policies see what the world shows."""
 
 # %% ../../nbs/15_sim/09_perturb.ipynb #5298bc64
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -207,5 +207,5 @@ PERTURB_VERSION = "1"  # of what the same name and number lead to; a recording t
 
 def perturbed(env: Environment, chain: tuple[Any, ...]) -> Environment:
     "The environment inside a chain of perturbations, the first one innermost."
-    for how in chain: env = WRAPPERS[type(how)](env, how)
+    for how in chain: env = cast(Environment, WRAPPERS[type(how)](env, how))
     return env

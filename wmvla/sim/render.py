@@ -55,9 +55,8 @@ def require_egl() -> None:
     "Make sure that pictures can be drawn without a screen. `UserError` that names the missing packages otherwise."
     try:
         import mujoco
-        gl: Any = mujoco.GLContext
-        gl._context = None  # a context that was never made prints a traceback on deletion without it
-        context = gl(16, 16)
+        mujoco.GLContext._context = None  # a context that was never made prints a traceback on deletion without it
+        context = mujoco.GLContext(16, 16)
         context.make_current()
         context.free()
     except Exception as error:  # whatever the driver stack raises, the reader needs the same sentence
@@ -115,8 +114,7 @@ class OffscreenRenderer:
             raise UserError(f"There is no camera {settings.camera!r}.{near(settings.camera, cameras)} "
                             f"There are: {', '.join(cameras)}.")
         apply_settings(model, settings)
-        self.model, self.settings = model, settings
-        self._option = mujoco.MjvOption()  # pyright: ignore[reportAttributeAccessIssue]  # mujoco has no stubs
+        self.model, self.settings, self._option = model, settings, mujoco.MjvOption()
         for group in hidden: self._option.geomgroup[group] = 0
         self._renderer = mujoco.Renderer(model, settings.pixels, settings.pixels)
         _close_at_exit()
