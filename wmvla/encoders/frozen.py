@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'PREPROCESSOR_FILES', 'Preprocessing', 'processor_side', 'input_size', 'read_preprocessing', 'OwnProcessor',
-           'architecture', 'FrozenEncoder', 'load_failure', 'check_encoder_files', 'load_pretrained']
+           'architecture', 'AbstractEncoder', 'FrozenEncoder', 'load_failure', 'check_encoder_files', 'load_pretrained']
 
 # %% ../../nbs/25_encoders/01_frozen.ipynb #29a43754
 """What all encoders around a published checkpoint share.
@@ -116,8 +116,20 @@ def architecture(model: nn.Module, prepare: Any = None) -> dict[str, Any]:
     named = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "_attn_implementation")
     return {"exact": exact, "config": {k: v for k, v in plain(told).items() if k not in named}}
 
+# %% ../../nbs/25_encoders/01_frozen.ipynb #472da1ea
+class AbstractEncoder(nn.Module):
+    "What a subclass of `FrozenEncoder` brings."
+
+    def latents(self, frames: UInt8[Tensor, "b *clip height width 3"]) -> Float[Tensor, "b n d"]:
+        "Tokens of checked frames, in the model's dtype."
+        raise NotImplementedError
+
+    def description(self) -> dict[str, Any]:
+        "What decided the latents."
+        raise NotImplementedError
+
 # %% ../../nbs/25_encoders/01_frozen.ipynb #1a64da9d
-class FrozenEncoder(nn.Module):
+class FrozenEncoder(AbstractEncoder):
     "Somebody else's weights as an `Encoder`; a subclass says how frames become tokens and what decided them."
 
     window, stride, tokens, width = 1, 1, 0, 0
@@ -144,14 +156,6 @@ class FrozenEncoder(nn.Module):
             raise UserError(f"Encoder '{self.name}' takes pictures of shape {shape}, not {list(frames.shape)}; "
                             "cut clips with ClipBuffer(encoder.window, encoder.stride).")
         return frames
-
-    def latents(self, frames: UInt8[Tensor, "b *clip height width 3"]) -> Float[Tensor, "b n d"]:
-        "Tokens of checked frames in the model's dtype: each subclass has its own."
-        raise NotImplementedError
-
-    def description(self) -> dict[str, Any]:
-        "What decided the latents: each subclass has its own."
-        raise NotImplementedError
 
     @torch.no_grad()
     def encode(self, images: Pictures) -> Float[Tensor, "b n d"]:

@@ -17,7 +17,7 @@ so codes are never pooled.
 # %% ../../nbs/25_encoders/04_tokenizer.ipynb #74f4deac
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -128,7 +128,6 @@ def tokenizer_facts(kind: TokenizerKind, source: str, weights: str, pooling: str
 # %% ../../nbs/25_encoders/04_tokenizer.ipynb #9382b537
 class TokenizerEncoder(FrozenEncoder):
     "A Cosmos encoder: pictures or clips -> pooled continuous latents, or the unpooled vectors of discrete codes."
-    anchor: Tensor
 
     def __init__(self, model: torch.nn.Module, kind: TokenizerKind, pixels: int, anchor: Tensor, facts: dict[str, Any]):
         super().__init__(model, facts["source"], kind.name)
@@ -144,7 +143,7 @@ class TokenizerEncoder(FrozenEncoder):
     def maps(self, frames: UInt8[Tensor, "b *clip height width 3"]) -> Maps:
         "Maps of latents (or of the vectors of codes) and of codes."
         clips = frames if frames.ndim == 5 else frames[:, None]
-        pixels = self.prepare(clips.flatten(0, 1)).to(self.anchor.dtype).unflatten(0, clips.shape[:2])
+        pixels = self.prepare(clips.flatten(0, 1)).to(getattr(torch, self.dtype)).unflatten(0, clips.shape[:2])
         if not self.kind.time: return run_tokenizer(self.model, pixels[:, 0])
         return run_tokenizer(self.model, repeat_oldest(pixels, self.kind.lacks(self.window)).transpose(1, 2))
 
@@ -157,9 +156,8 @@ class TokenizerEncoder(FrozenEncoder):
     @torch.no_grad()
     def codes(self, images: Pictures) -> Int[Tensor, "b n"]:
         "The discrete codes of pictures or clips, in the order of the tokens; `UserError` for a continuous tokenizer."
-        codes = self.maps(self.checked(images))[1] if self.kind.discrete else None
-        if codes is None: raise UserError(f"{self.name} is continuous and has no codes; open a DI or DV tokenizer.")
-        return codes.flatten(1).long()
+        if not self.kind.discrete: raise UserError(f"{self.name} is continuous and has no codes; open a DI or DV tokenizer.")
+        return cast(Tensor, self.maps(self.checked(images))[1]).flatten(1).long()
 
     def description(self) -> dict[str, Any]:
         "What decided the latents."

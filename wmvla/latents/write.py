@@ -304,8 +304,7 @@ def build_store(
     with progress(desc="encode latents", total=sum(len(meta.shards[s]) for s in todo), unit="episode") as bar:
         for wait in (False, True):
             todo = unfinished(path)
-            several = len(todo) > 1 or todo and devices[0] != "cpu"  # for one shard on a CPU no worker is started
-            if load is not None and workers > 1 and several:
+            if load is not None and workers > 1 and (len(todo) > 1 or todo and devices[0] != "cpu"):  # not for one on a CPU
                 job = ShardJob(path, light(table), "", load, tuple(devices), decode, threads, wait)
                 for made in shards_in_workers(job, todo, workers): bar.update(made)
             else:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -64,12 +64,11 @@ COLLISION = (0,)  # the geom group that robosuite does not draw either
 # %% ../../nbs/15_sim/07_libero.ipynb #a0b1f822
 class SensedScene:
     "The scene as robosuite's sensors saw it last, and its pictures."
-    model: Any  # mujoco's, as `data`
-    data: Any
 
     def __init__(self, env: Any, settings: RenderSettings):  # env: robosuite's
         from robosuite.utils.observables import Observable, sensor
-        self.model, self.data, self.sites, self.settings, self._env, self._renderer = None, None, None, settings, env, None
+        self.model = self.data = cast(Any, None)  # mujoco's, from the first `keep` on
+        self.sites, self.settings, self._env, self._renderer = None, settings, env, None
         self.keep()
         watch = sensor(modality="scene")(lambda cache: self.keep() or np.zeros(1))
         env.add_observable(Observable("scene", watch, sampling_rate=env.control_freq))

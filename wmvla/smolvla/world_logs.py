@@ -54,7 +54,7 @@ def memory_values(memory: Memory, record: FusionRecord, attention: bool) -> dict
     assert record.context is not None and record.states is not None, "a fusion measures both"
     return values | {"world_ctx_norm": record.context.mean(), "world_act_norm": record.states.mean()}
 
-
+# %% ../../nbs/85_smolvla/03_world_logs.ipynb #f30b9642
 def scene_values(scene: Scene, loss: Float[Tensor, "b k"], counts: Bool[Tensor, "b k"]) -> dict[str, Tensor]:
     "How long the latents are, how many futures exist, and how well they are predicted."
     predicted, future, mask = scene.compared()

@@ -80,14 +80,10 @@ class TrainJob:
         return self.folder
 
     @property
-    def checkpoint(self) -> Path:
-        "Where the trained policy lies."
-        return self.home / "checkpoints" / "last"
+    def checkpoint(self) -> Path: "Where the trained policy lies."; return self.home / "checkpoints" / "last"
 
     @property
-    def best(self) -> Path:
-        "Where the policy lies that did best on validation frames."
-        return self.home / "checkpoints" / "best"
+    def best(self) -> Path: "Where the policy lies that did best on validation."; return self.home / "checkpoints" / "best"
 
     @property
     def numbered(self) -> dict[int, Path]:
