@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ..core import UserError, seed_from
-from .environment import Environment, Step
+from .environment import Environment, Step, restore_attributes, save_attributes
 from .metaworld import MetaworldEnvironment, reset_metaworld
 from .world_names import SLIDING, MovingObject, perturbation_text
 
@@ -168,6 +168,12 @@ class Perturbed:
 
     def image(self) -> UInt8[np.ndarray, "height width 3"]: return self.altered(self.inner.image(), self.cameras[0])
     def close(self) -> None: "Close the environment inside."; self.inner.close()
+    def saved(self) -> Any: return save_attributes(self, ("inner", "how", "object")), self.inner.saved()
+
+    def restore(self, saved: Any) -> None:
+        "Back to a moment of this environment."
+        restore_attributes(self, saved[0])
+        self.inner.restore(saved[1])
 
 # %% ../../nbs/15_sim/09_perturb.ipynb #d7c1fc4c
 class MovingEnvironment(Perturbed):
