@@ -83,10 +83,10 @@ def train_command(args: argparse.Namespace) -> None:
 
 
 def report_line(report: Any) -> str:
-    "Errors and gate of a `TrainReport` for a reader."
+    "Errors, share of the memory's update and gate of a `TrainReport` for a reader."
     from wmvla.stats.paired import telling
 
-    gate = f"no gate: arm {report.arm} has none" if math.isnan(report.gate) else f"gate {report.gate:+.3g}"
+    gate = report.gate_words or f"no gate: arm {report.arm} has none"
     errors = telling(report.errors.policy, report.errors.constant, report.errors.copy_last)
     return "validation action error {} (constant {}, copy-last {}), {}".format(*errors, gate)
 

@@ -115,7 +115,7 @@ def trained_text(trained: Trained) -> str:
     "One line."
     r = trained.report
     if r is None: return f"Trained({trained.arm!r}, seed {trained.seed}: {trained.folder})"
-    gate = "no gate" if math.isnan(r.gate) else f"gate {r.gate:+.3g}"
+    gate = r.gate_words or "no gate"
     best = min(r.errors.constant, r.errors.copy_last)
     errors = f"validation error {r.errors.policy:.3g}, trivial {best:.3g}"
     return f"Trained({trained.arm!r}, seed {trained.seed}, {r.steps} steps: {errors}, {gate})"
@@ -130,6 +130,7 @@ def trained_card(trained: Trained) -> str:
         return card("trained policy", name, [card_facts(rows)], shown_path(trained.folder))
     beaten = r.errors.policy < min(r.errors.constant, r.errors.copy_last)
     rows = {"steps": f"{r.steps:,}", "training": f"{r.seconds:.0f} s", "memory": ARMS[r.arm].acting or "none",
+            "share of the update": None if math.isnan(r.share) else f"{r.share:.3g}",
             "gate tanh(g)": None if math.isnan(r.gate) else f"{r.gate:+.3g}", "trained on": r.dataset,
             "best step": f"{r.best_step:,}" if r.best_step >= 0 else None}
     said = "" if beaten else note("No better than a trivial baseline on validation frames: train longer, or look at the data.")

@@ -115,6 +115,13 @@ class TrainReport:
     best_error: float = math.nan  # of it, on a part of the validation frames
     waited: float = math.nan  # share of the time that was spent waiting for data
     weights: dict[str, str] = field(default_factory=dict)  # checkpoint -> SHA-256 of its weights; an earlier version noted none
+    share: float = math.nan  # of the memory's update, |update| / |state|, as the losses; nan without one, and in earlier versions
+
+    @property
+    def gate_words(self) -> str:
+        "`share of the update 0.12, gate +0.03`, in this order, for a gate means nothing by itself; empty without one."
+        if math.isnan(self.gate): return ""
+        return (f"share of the update {self.share:.3g}, " if math.isfinite(self.share) else "") + f"gate {self.gate:+.3g}"
 
 # %% ../../nbs/45_train/07_loop.ipynb #17a36557
 def read_report(folder: str | Path) -> TrainReport:
@@ -153,7 +160,8 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
     "Gather the evidence of a finished training."
     job, data, policy, rows = training.job, training.data, training.policy, training.rows
     tail = rows[-max(1, len(rows) // 10) :]
-    action, world = (sum(getattr(row, name) for row in tail) / len(tail) for name in ("loss_action", "loss_world"))
+    names = ("loss_action", "loss_world", "gate_share")
+    action, world, share = (sum(getattr(row, name) for row in tail) / len(tail) for name in names)
     gates = [gate.detach().tanh().mean().item() for gate in raw_gates(policy)]
     error, step = training.best
     made = (job.checkpoint, job.best, *job.numbered.values()) if job.folder else ()
@@ -163,7 +171,7 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
         sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon_rows(policy, data, data.validation),
         store_cameras(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
-        {p.name: digest for p in made if (digest := weights_digest(p))})
+        {p.name: digest for p in made if (digest := weights_digest(p))}, share)
 
 # %% ../../nbs/45_train/07_loop.ipynb #8f3d3447
 def earlier_key(folder: Path) -> str | None:

@@ -57,13 +57,13 @@ def read_success(records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F
 
 # %% ../../nbs/75_view/05_captions.ipynb #fd691796
 def checks_caption(histories: Sequence[History]) -> str:
-    "Where each gate ended, as strength and as share."
+    "Where each gate ended, as the share of its update and as strength."
     parts = []
     for arm in arm_styles(h.arm for h in histories):
         gated = {h.train_seed: h for h in histories if h.arm == arm and h.series("gate")[1]}
         last = {seed: (h.series("gate")[1][-1], h.series("gate_share")[1][-1]) for seed, h in gated.items()}
-        ends = {seed: f"{gate:+.3g} and share {100*share:.3g} %".replace("-", "−") for seed, (gate, share) in last.items()}
-        if ends: parts.append(f"{arm} ended at strength {by_seed(ends)}.")
+        ends = {seed: f"{100*share:.3g} % and strength {gate:+.3g}".replace("-", "−") for seed, (gate, share) in last.items()}
+        if ends: parts.append(f"{arm} ended at share {by_seed(ends)}.")
     note = "The sign of a gate means nothing by itself: the layer before it can negate what passes. The share is what counts."
     return " ".join([*parts, note])
 

@@ -226,15 +226,15 @@ def seeds_note(histories: Sequence[History]) -> str:
 
 # %% ../../nbs/75_view/00_figures.ipynb #f81628e6
 def gate_history(histories: Sequence[History]) -> go.Figure:
-    "Gate strength tanh(g) and effective share over training, a line for each arm and seed."
+    "Effective share and gate strength tanh(g) over training, a line for each arm and seed."
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
-    seed_lines(figure, histories, "gate", 1)
-    seed_lines(figure, histories, "gate_share", 2)
+    seed_lines(figure, histories, "gate_share", 1)
+    seed_lines(figure, histories, "gate", 2)
     figure.add_hline(y=0, line={"color": MUTED, "width": 1, "dash": "dot"})
-    figure.update_yaxes(title="gate strength tanh(g)", col=1)
-    figure.update_yaxes(title="effective share", tickformat=".0%", rangemode="tozero", col=2)
-    note = f"left: strength, 0 = the baseline; right: share |tanh(g)·ctx| / |h| of the action path; {seeds_note(histories)}"
-    return dress(figure, "Gate strength and effective share", note, 380)
+    figure.update_yaxes(title="effective share", tickformat=".0%", rangemode="tozero", col=1)
+    figure.update_yaxes(title="gate strength tanh(g)", col=2)
+    note = f"left: share |tanh(g)·ctx| / |h| of the action path; right: strength, 0 = the baseline; {seeds_note(histories)}"
+    return dress(figure, "Effective share and gate strength", note, 380)
 
 # %% ../../nbs/75_view/00_figures.ipynb #f68e6f1f
 def entropy_figure(histories: Sequence[History], records: Sequence[EpisodeRecord]) -> go.Figure:

@@ -15,6 +15,7 @@ finished is refused with the name of the file that is missing.
 """
 
 # %% ../../nbs/75_view/06_report.ipynb #47e11173
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,12 +177,13 @@ def training_table(trainings: Sequence[TrainReport]) -> str:
     styles = arm_styles(t.arm for t in trainings)
     order = sorted(trainings, key=lambda t: (list(styles).index(t.arm), t.seed))
     errors = lambda t: map(number_cell, (t.errors.policy, t.errors.constant, t.errors.copy_last, t.loss_action))
-    gate = lambda t: (number_cell(t.gate, "no gate"), number_cell(t.gate_gradient, "no gate"))
+    share = lambda t: number_cell(t.share, "no gate" if math.isnan(t.gate) else "not noted")  # by earlier versions
+    gate = lambda t: (share(t), *(number_cell(x, "no gate") for x in (t.gate, t.gate_gradient)))
     own = lambda t: (number_cell(t.loss_world, "predicts nothing"), *gate(t))
     rows = [[swatch(styles[t.arm].colour, t.arm), t.seed, *errors(t), *own(t), t.nonfinite, f"{t.seconds:.0f} s"] for t in order]
-    heads = ["arm", "seed", "action error", "constant", "copy-last", "action loss", "world loss", "tanh(g)"]
-    heads += ["dL/dg at step 0", "non-finite", "time"]
-    return table_html(heads, rows, numbers=range(1, 11))
+    heads = ["arm", "seed", "action error", "constant", "copy-last", "action loss", "world loss", "share of the update"]
+    heads += ["tanh(g)", "dL/dg at step 0", "non-finite", "time"]
+    return table_html(heads, rows, numbers=range(1, 12))
 
 # %% ../../nbs/75_view/06_report.ipynb #9f298390
 def moved_cell(t: TrainReport, group: str) -> str:

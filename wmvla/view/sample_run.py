@@ -98,6 +98,7 @@ def example_training(arm: str, seed: int, split: str) -> TrainReport:
     return TrainReport(
         arm=arm, seed=seed, key="example", dataset="example", revision="0"*16, split=split, latents="0"*16, steps=2500,
         seconds=41.0 + 9*gated, loss_action=last["loss_action"], loss_world=last["loss_world"], gate=last["gate"], nonfinite=0,
+        share=last["gate_share"],
         errors=ActionErrors(0.081 + 0.002*seed, 0.243, 0.118), gate_gradient=-0.0042 - 0.001*seed if gated else math.nan,
         moved=example_moved(arm, seed, last["gate"]), horizon=example_horizon(seed) if arm == "F" else ())
 
