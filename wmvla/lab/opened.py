@@ -91,12 +91,13 @@ def run_card(run: OpenedRun) -> str:
     record, minutes = run.run.record, sum(run.run.stages.values()) / 60
     rows = {"status": run.run.status, "created": record.created[:16].replace("T", " "), "minutes": f"{minutes:.1f}",
             "episodes": len(run.records), "latents": len(run.latents), "error": record.error or None}
-    heads = ("policy", "steps", "validation error", "best trivial", "gate tanh(g)")
+    heads = ("policy", "steps", "validation error", "best trivial", "share of the update", "gate tanh(g)")
     best = lambda e: min(e.constant, e.copy_last)
+    number = lambda x, sign="": f"{x:{sign}.3g}" if x == x else "none"
     policies = [(name, r.steps, f"{r.errors.policy:.3g}", f"{best(r.errors):.3g}",
-                 f"{r.gate:+.3g}" if r.gate == r.gate else "none")
+                 number(r.share), number(r.gate, "+"))
                 for name, t in run.trained.items() if (r := t.report) is not None]
-    table = card_table(heads, policies, [1, 2, 3, 4]) if policies else ""
+    table = card_table(heads, policies, [1, 2, 3, 4, 5]) if policies else ""
     return card("run", record.id, [card_facts(rows), note(", ".join(run.run.stages)), table], shown_path(run.path))
 
 
