@@ -85,8 +85,9 @@ def train_command(args: argparse.Namespace) -> None:
 def report_line(report: Any) -> str:
     "Errors, share of the memory's update and gate of a `TrainReport` for a reader."
     from wmvla.stats.paired import telling
+    from wmvla.train.loop import gate_words
 
-    gate = report.gate_words or f"no gate: arm {report.arm} has none"
+    gate = gate_words(report) or f"no gate: arm {report.arm} has none"
     errors = telling(report.errors.policy, report.errors.constant, report.errors.copy_last)
     return "validation action error {} (constant {}, copy-last {}), {}".format(*errors, gate)
 

@@ -33,7 +33,7 @@ from ..rollout.agent import OURS, read_card
 from ..rollout.jobs import folder_digest
 from ..runs import read_metrics
 from ..train.config import TrainConfig, TrainJob
-from ..train.loop import TrainReport, read_report, train_policy
+from ..train.loop import TrainReport, gate_words, read_report, train_policy
 
 # %% ../../nbs/88_lab/04_trained.ipynb #92e01bcb
 class Trained:
@@ -115,7 +115,7 @@ def trained_text(trained: Trained) -> str:
     "One line."
     r = trained.report
     if r is None: return f"Trained({trained.arm!r}, seed {trained.seed}: {trained.folder})"
-    gate = r.gate_words or "no gate"
+    gate = gate_words(r) or "no gate"
     best = min(r.errors.constant, r.errors.copy_last)
     errors = f"validation error {r.errors.policy:.3g}, trivial {best:.3g}"
     return f"Trained({trained.arm!r}, seed {trained.seed}, {r.steps} steps: {errors}, {gate})"
