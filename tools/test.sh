@@ -7,6 +7,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 export HF_HUB_OFFLINE=1 # nothing here may download weights or data
+export OMP_WAIT_POLICY=PASSIVE # as many tests as cores run side by side: a thread that waits for others must not keep a core busy
 stages="ruff clean export readme notebooks pytest"
 target="make test"
 if [ "${1:-}" = --all ]; then
