@@ -85,7 +85,7 @@ class SavedPhysics:
     model: dict[str, np.ndarray]  # what was changed in the model
 
 
-PLACED = ("body_pos", "body_quat", "site_pos", "site_rgba", "geom_rgba")
+PLACED = ("body_pos", "body_quat", "site_pos", "site_rgba", "geom_rgba", "cam_pos", "cam_quat")
 UNSAVED = ("efc_", "island", "dof_island", "tendon_efcadr", "flex", "plugin", "maxuse", "solver", "map")
 
 

@@ -24,7 +24,7 @@ from .libero_objects import assets_digest, todays_digest
 from .libero_pro import PRO_SUITES, PRO_VERSION
 from .libero_tasks import ALL_SUITES, LIBERO_SUITES, libero_task, libero_tasks
 from .metaworld import DEFAULT_LIMIT, MAX_STEPS, MetaworldEnvironment, metaworld_tables
-from .perturb import PERTURB_VERSION, perturbed
+from .sensing import PERTURB_VERSION, perturbed
 from .render import RenderSettings
 from .world_names import base_task, split_world, world_name
 
