@@ -17,7 +17,7 @@ PLUMBING = {
     "15_sim/03_libero_files", "15_sim/04_libero_pro", "20_demos/02_journal",
     "90_studies/00_papermill", "90_studies/01_demo", "90_studies/02_smolvla_training", "90_studies/03_smolvla_offline",
     "90_studies/04_smolvla_table", "90_studies/05_jupyter",
-    "95_cli/00_flags", "95_cli/01_dataset", "95_cli/02_record", "95_cli/03_policies", "95_cli/04_tokens", "95_cli/05_statistics",
+    "95_cli/00_flags", "95_cli/01_dataset", "95_cli/02_record", "95_cli/03_policies", "95_cli/04_world", "95_cli/05_statistics",
     "95_cli/06_preflight", "95_cli/07_export", "95_cli/08_interventions", "95_cli/09_comparison", "95_cli/10_lerobot_train",
     "95_cli/11_lerobot_eval", "95_cli/12_main",
 }

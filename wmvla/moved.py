@@ -54,7 +54,7 @@ MOVED |= {
         "modeling_smolvla_world": "smolvla.modeling_smolvla_world",
         "processor_smolvla_world": "smolvla.processor_smolvla_world"},
     "commands": {"flags": "cli.flags", "dataset": "cli.dataset", "data": "cli.record", "policies": "cli.policies",
-        "tokens": "cli.tokens", "statistics": "cli.statistics", "preflight": "cli.preflight", "export": "cli.export",
+        "tokens": "cli.world", "statistics": "cli.statistics", "preflight": "cli.preflight", "export": "cli.export",
         "interventions": "cli.interventions", "comparison": "cli.comparison", "lerobot_train": "cli.lerobot_train",
         "lerobot_eval": "cli.lerobot_eval", "libero_pro": "cli.record"},
 }

@@ -93,13 +93,15 @@ def samples_of(data: TrainData, plan: OfflinePlan) -> Batch:
 
 # %% ../../nbs/60_ablate/00_offline.ipynb #113933e7
 @torch.no_grad()
-def memories_of(policy: Any, inputs: PolicyInput) -> Float[Tensor, "b k d"]:
-    "What an arm remembers of each sample, normalised; `UserError` for one whose memory is of no episode."
+def memories_of(policy: Any, inputs: PolicyInput) -> Float[Tensor, "b k m"]:
+    "What an arm remembers of each sample, as its content holds it; `UserError` for one whose memory is of no episode."
     config, normalise = policy.config, lambda x: policy.latents.normalise(x)
-    if config.spec.acting == "pred": return policy(inputs).predicted
-    if config.memory == "history": return normalise(inputs.history)
-    if config.memory == "present": return normalise(inputs.history[:, -1:]).repeat(1, config.future, 1)
-    if config.memory == "oracle": return normalise(inputs.future)
+    content = getattr(policy, "content", None)  # a policy of another kind holds latents as they are
+    held = lambda x: x if content is None else content(x, normalise(inputs.history[:, -1:]))
+    if config.spec.acting == "pred": return held(policy(inputs).predicted)
+    if config.memory == "history": return held(normalise(inputs.history))
+    if config.memory == "present": return held(normalise(inputs.history[:, -1:])).repeat(1, config.future, 1)
+    if config.memory == "oracle": return held(normalise(inputs.future))
     raise UserError(f"Arm {config.arm} has no memory of an episode that another one could be given; use 'off'.")
 
 
@@ -108,7 +110,7 @@ def borrowed(
     inputs: PolicyInput,  # of the plan's samples
     group: Int[Tensor, " b"],  # what a sample must not get from its own kind: its episode, or its task
     random: torch.Generator,
-) -> Float[Tensor, "b k d"]:
+) -> Float[Tensor, "b k m"]:
     "The memories of the samples, handed round; `UserError` where one group holds more than half of them."
     return memories_of(policy, inputs)[other_episode(group, random)]
 

@@ -28,7 +28,7 @@ import wmvla.cli.interventions  # registers intervene, offline
 import wmvla.cli.policies  # registers train, eval
 import wmvla.cli.preflight  # registers preflight
 import wmvla.cli.statistics  # registers plan
-import wmvla.cli.tokens  # registers tokens
+import wmvla.cli.world  # registers tokens, prophet
 from .flags import COMMANDS, command, print_made
 from ..core import UserError, near, system_error, trouble
 from ..processes import exit_code, how_stopped, stoppable

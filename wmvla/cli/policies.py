@@ -40,6 +40,9 @@ def train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, metrics.jsonl and checkpoints")
     parser.add_argument("--replace", action="store_true", help="another training in --out is set aside beside it")
     parser.add_argument("--seed", type=number(Seed), default=0, help="of weights, batches and noise (default: 0)")
+    parser.add_argument("--prophet", type=Path, default=None, metavar="folder",
+                        help="a Prophet that was trained before (`wmvla prophet`): F starts with it, or with --freeze keeps it; "
+                             "F-video, F-hindcast and F-wrong need one")
     parser.add_argument("--prophet_width", type=number(Count), default=None,
                         help="width of Prophet (default: --width, at most 128)")
     add_flags(parser, PolicyConfig, skip=DERIVED)
@@ -63,7 +66,7 @@ def train_job(args: argparse.Namespace):
     if args.token_store: sizes |= {"codes": (meta := read_token_meta(args.token_store)).codes, "tokens": meta.tokens}
     policy = from_flags(PolicyConfig, args, latent=store.tokens*store.width, **sizes)
     return TrainJob(policy, from_flags(TrainConfig, args), Path(args.dataset), tuple(args.store), split, args.out, args.seed,
-                    show=True, tokens=args.token_store, replace=args.replace)
+                    show=True, tokens=args.token_store, replace=args.replace, prophet=args.prophet)
 
 # %% ../../nbs/95_cli/03_policies.ipynb #62c66f2b
 @command("train", "train one arm (A, B, B_cont, C, F, F-history, ...) with one seed on cached latents", train_flags)

@@ -40,10 +40,11 @@ def frames_needed(
     history: int,  # frames of the policy's window
     trained: str,  # memory the policy was trained with, `off` for the baseline
     source: str,  # memory it is evaluated with
+    stack: bool = False,  # the trunk itself reads the window
 ) -> int:
-    "How many of the last frames enter a decision: all of the window where a future is predicted or the past is the memory."
+    "How many of the last frames enter a decision: all of the window where a future is predicted or the past is read."
     present_only = trained in ("off", "present", "zero") and source in ("off", "present", "zero")
-    return 1 if present_only else history
+    return 1 if present_only and not stack else history
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #cd06fb25
 class FrameHistory:
@@ -150,7 +151,7 @@ class WorldAgent:
         self.trace = check_profile(trace)
         self.trained = policy.config.spec.acting or "off"
         self.memory = memory or self.trained
-        self.frames = frames_needed(policy.config.history, self.trained, self.memory)
+        self.frames = frames_needed(policy.config.history, self.trained, self.memory, policy.config.spec.stack)
         self.look = Look(self.frames + (encoder.window - 1) * encoder.stride, execute, cameras)
         self.episodes: dict[int, EpisodeMemory] = {}
         self.encode = FixedBatches(self.encode_clips, batch, f"the encoder of arm {policy.config.arm}")

@@ -22,6 +22,7 @@ from ..core import UserError, fingerprint, near
 from ..policy.trunk import PolicyConfig
 from ..ranges import Count, NonNegative, Positive, ShareBelowOne, Threads, Whole, check_ranges
 from .batches import TrainData
+from ..world.given import given_fingerprint
 
 # %% ../../nbs/45_train/02_config.ipynb #9a41e6eb
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TrainConfig:
     keep_every: Whole = 0  # steps after which a policy is kept by its number, as checkpoints/000400, to be evaluated; 0: none
     trackers: tuple[str, ...] = ()  # also report to: tensorboard, trackio, wandb, ...
     device: str = "cpu"  # cpu, cuda, or auto: a GPU where there is one
+    labels: Whole = 0  # train episodes of each task whose actions are learned from, the others are film; 0: all
 
     def __post_init__(self): check_recipe(self)
 
@@ -72,6 +74,7 @@ class TrainJob:
     show: bool = False  # progress bar; off where many jobs run side by side
     tokens: Path | None = None  # folder that `wmvla tokens` wrote for the store; B and C need it
     replace: bool = False  # another training in the folder is set aside; without it, it is an error
+    prophet: Path | None = None  # folder of `wmvla prophet`: the arm starts with it, or keeps it as it is
 
     @property
     def home(self) -> Path:
@@ -112,7 +115,8 @@ def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     recipe = {k: v for k, v in vars(replace(job.train, trackers=())).items() if k != "keep_every"}  # neither decides a weight
     codes = None if data.quantiser is None else data.quantiser.fingerprint()
     latents = (data.store.fingerprint, data.store.meta.camera, *filter(None, [digest]))
-    return fingerprint([job.policy, recipe, job.seed, data.table.content, data.split.hash, *latents, codes])
+    given = [] if job.prophet is None else [given_fingerprint(job.prophet)]
+    return fingerprint([job.policy, recipe, job.seed, data.table.content, data.split.hash, *latents, codes, *given])
 
 # %% ../../nbs/45_train/02_config.ipynb #3b7cfae8
 def learning_rate(

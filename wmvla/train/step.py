@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..policy.gated_attention import FusionRecord
+from ..policy.arm_memory import fusions_by_place
+from ..policy.gated_attention import FusionRecord, opening_slope
 from ..policy.memory import scheduled_probability
 from ..policy.world_policy import WorldPolicy, raw_gates, parameter_group, loss_masks, loss_weights, policy_loss
 from .batches import Batch
@@ -76,11 +77,13 @@ def total_loss(
 
 # %% ../../nbs/45_train/06_step.ipynb #9f23c9ac
 def gate_gradient(policy: WorldPolicy) -> Tensor:
-    "d loss / d g of the gate; of several the largest, nan without any."
+    "d loss / d g of the gate; of several the largest; nan without any. Where none has one, that of the output projections."
     slopes = [gate.grad.reshape(-1) for gate in raw_gates(policy) if gate.grad is not None]
     if not slopes: return torch.tensor(math.nan, device=policy.actions.mean.device)
     every = torch.cat(slopes)
-    return every[every.abs().argmax()]
+    opening = [slope for fusion in fusions_by_place(policy).values() if (slope := opening_slope(fusion)) is not None]
+    largest = every[every.abs().argmax()]
+    return torch.where(largest == 0, torch.stack(opening).max(), largest) if opening else largest
 
 
 def seen_values(
