@@ -121,11 +121,11 @@ def reels_of(stores: Sequence[Path], splits: Sequence[Path]) -> tuple[list, list
 # %% ../../nbs/95_cli/04_world.ipynb #d94c306a
 @command("prophet", "train a Prophet alone, on the film of latent stores, without actions; for train --prophet", prophet_flags)
 def prophet_command(args: argparse.Namespace) -> None:
-    "`wmvla.train.film.fit_prophet`."
+    "`wmvla.train.film.train_prophet`."
     from wmvla.files import alone
     from wmvla.folders import make_room
     from wmvla.train.config import TrainConfig
-    from wmvla.train.film import FilmJob, explained_change, film_key, fit_prophet
+    from wmvla.train.film import FilmJob, film_shares, film_key, train_prophet
     from wmvla.world.given import PROPHET, open_given, save_given
     from wmvla.world.prophet import ProphetConfig
 
@@ -137,10 +137,10 @@ def prophet_command(args: argparse.Namespace) -> None:
     with alone(args.out, "wait for it, or name another folder with --out"):
         make_room(args.out, PROPHET)
         done = (args.out / "prophet.json").is_file() and open_given(args.out).about.key == film_key(job)
-        given = open_given(args.out) if done else fit_prophet(job)
+        given = open_given(args.out) if done else train_prophet(job)
         if not done: save_given(given, args.out)
         state.unlink(missing_ok=True)
-    print(film_summary(given.about, kept and explained_change(given, kept)))
+    print(film_summary(given.about, kept and film_shares(given, kept)))
     print_made(args.out)
 
 

@@ -50,7 +50,7 @@ def decode_world(raw: dict[str, Any], path: Sequence[str] = ()) -> PolicyConfig:
     "A policy's configuration out of a saved folder, of an earlier version too, or of flags."
     return decode_dataclass(PolicyConfig, upgraded(raw), path)
 
-
+# %% ../../nbs/80_plugin/00_configuration_world_policy.ipynb #c88a3730
 IDENTITY = {kind: NormalizationMode.IDENTITY for kind in ("VISUAL", "STATE", "ACTION")}
 
 

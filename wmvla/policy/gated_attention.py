@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GATES', 'STARTS', 'FusionRecord', 'attention_entropy', 'usable_memory', 'Gated', 'split_heads', 'CrossAttention',
-           'gate_shape', 'ReadMemory', 'GatedCrossAttention', 'start_closed', 'is_closed', 'opening_slope',
+           'gate_shape', 'ReadMemory', 'GatedCrossAttention', 'start_closed', 'closed_fusion', 'opening_slope',
            'check_steps', 'check_gate_count', 'gated_context', 'fusion_record', 'merge_records', 'closed_gates']
 
 # %% ../../nbs/40_policy/00_gated_attention.ipynb #879ab138
@@ -219,7 +219,7 @@ def start_closed(fusion: GatedCrossAttention, start: str) -> None:
         for part in (fusion.attend.out.weight, fusion.attend.out.bias): part.zero_()
 
 
-def is_closed(fusion: GatedCrossAttention) -> bool:
+def closed_fusion(fusion: GatedCrossAttention) -> bool:
     "Is what a fusion adds 0 for every memory?"
     return not (fusion.gate.any() and (fusion.attend.out.weight.any() or fusion.attend.out.bias.any()))
 
@@ -230,7 +230,7 @@ def opening_slope(fusion: GatedCrossAttention) -> Float[Tensor, ""] | None:
     found = [p.abs().max() for p in parts if p is not None]
     return torch.stack([f.float() for f in found]).max() if found else None
 
-
+# %% ../../nbs/40_policy/00_gated_attention.ipynb #7e90dcbc
 def check_steps(fusion: GatedCrossAttention, memory: Float[Tensor, "b k latent"]) -> None:
     "`UserError` where there are more memory steps than a fusion was built for."
     if memory.shape[1] > fusion.steps:

@@ -152,9 +152,8 @@ def shapes(config: PolicyConfig) -> dict[str, Any]:
     return {k: v for k, v in plain(config).items() if k not in UNSHAPED} | {"flow": config.head == "flow"}
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #fa1918c7
-POLICY_CHOICES = {"arm": tuple(ARMS), "head": ("l1", "mse", "flow"), "fusion": tuple(FUSIONS),
-                  "fusion_start": STARTS, "memory_content": MEMORY_CONTENTS,
-                  "gate": ("layer", "head", "token"), "world_loss": ("mse", "cosine")}
+POLICY_CHOICES = {"arm": tuple(ARMS), "head": ("l1", "mse", "flow"), "fusion": tuple(FUSIONS), "fusion_start": STARTS,
+                  "memory_content": MEMORY_CONTENTS, "gate": ("layer", "head", "token"), "world_loss": ("mse", "cosine")}
 
 
 def check_policy(c: PolicyConfig) -> None:
@@ -166,8 +165,8 @@ def check_policy(c: PolicyConfig) -> None:
     for name in ("width", "prophet_width"):
         if (getattr(c, name) or 0) % c.heads:
             raise UserError(f"PolicyConfig.{name} {getattr(c, name)} is not divisible by heads {c.heads}; choose a multiple.")
-    if c.memory and (c.width_of_memory % c.memory_tokens): raise UserError(
-        f"A memory step of {c.width_of_memory} numbers is not {c.memory_tokens} tokens; choose a divisor for memory_tokens.")
+    if c.memory and (m := c.width_of_memory) % c.memory_tokens:
+        raise UserError(f"A memory step of {m} numbers is not {c.memory_tokens} memory_tokens; choose a divisor.")
     if c.latent % c.tokens: raise UserError(f"A latent of {c.latent} numbers is not {c.tokens} tokens; choose a divisor.")
     if c.spec.predicts == "codes" and c.codes < 2:
         raise UserError(f"Arm {c.arm} predicts codes, but PolicyConfig.codes is {c.codes}; give the size of the codebook.")
@@ -268,7 +267,7 @@ def places_of_past(count: int, width: int) -> Float[Tensor, "_ width"]:
     "Positions of earlier frames, from a stream of their own: what an arm without them draws stays the same."
     return 0.02 * torch.randn(count, width, generator=torch.Generator().manual_seed(seed_from("past", torch.initial_seed())))
 
-
+# %% ../../nbs/40_policy/02_trunk.ipynb #97f24276
 class Trunk(nn.Module):
     "The part that all arms share: normalised present latent, state and text -> H action states."
 

@@ -16,7 +16,7 @@ start at 0. At gate 0 every arm F is A, bit for bit, so a difference in success 
 """
 
 # %% ../../nbs/40_policy/05_world_policy.ipynb #1847d0fa
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +115,13 @@ def scene_states(
     "States of the FUT queries, states of the ACT queries after the memory, and what the fusions did."
     records, places = [], {} if remembered is None else fusions_by_place(policy)
 
-    def into(fusion: nn.Module) -> Callable[[Tensor], Tensor]:
-        "Lets the memory into ACT states through one fusion."
-        def fuse(h):  # shapes would be looked up anew in every pass
-            fused, record = fusion(h, remembered.values, remembered.mask)
-            records.append(record)
-            return fused
+    def fuse(fusion: nn.Module, memory: Memory, h: Tensor) -> Tensor:  # shapes would be looked up anew in every pass
+        "Let the memory into the ACT states through one fusion."
+        fused, record = fusion(h, memory.values, memory.mask)
+        records.append(record)
+        return fused
 
-        return fuse
-
-    between = {place: into(fusion) for place, fusion in places.items()}
+    between = {place: partial(fuse, fusion, remembered) for place, fusion in places.items()}
     last = between.pop(policy.config.layers, lambda h: h)
     seen = history.flatten(1) if policy.config.spec.stack else history[:, -1]
     state, extra = policy.states.normalise(inputs.state), extra_tokens(policy, inputs, generator)

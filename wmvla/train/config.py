@@ -94,7 +94,7 @@ class TrainJob:
         each = self.train.keep_every
         return {n: self.home / "checkpoints" / f"{n:06d}" for n in range(each, self.train.steps + 1, each)} if each else {}
 
-
+# %% ../../nbs/45_train/02_config.ipynb #63e55219
 def memory_job(policy: PolicyConfig, train: TrainConfig, seed: int = 0) -> TrainJob:
     "A job on data that is in memory already; it reads and writes no file."
     return TrainJob(policy, train, Path(), Path(), Path(), None, seed)
