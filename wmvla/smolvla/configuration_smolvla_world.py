@@ -33,7 +33,7 @@ from ..encoders.catalogue import EncoderConfig
 from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..foreign import checked_steps
-from ..policy.gated_attention import GATES
+from ..policy.gated_attention import GATES, STARTS
 from ..policy.memory import check_memory_source
 from ..policy.trunk import seeded
 
@@ -69,6 +69,7 @@ class SmolVLAWorldConfig(SmolVLAConfig):
     world_history: int = 4  # T frames that Prophet reads: velocity needs two, noise a few more
     world_future: int = 8  # K frames that it predicts
     world_fusion: str = "late"  # late (F1): before action_out_proj; input (F2): noisy actions; every: each expert layer too
+    world_fusion_start: str = "gate"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
     world_gate: str = "layer"  # what has a gate of its own: layer, head, token
     world_heads: int = 4  # of the cross-attention
     world_prophet_width: int = 128  # small beside the expert: a prediction must stay cheap
@@ -98,7 +99,8 @@ class SmolVLAWorldConfig(SmolVLAConfig):
         super(SmolVLAWorldConfig, whole)._save_pretrained(save_directory)
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #281ceb28
-WORLD_CHOICES = {"world_fusion": ("late", "input", "every"), "world_gate": GATES, "world_loss": ("mse", "cosine")}
+WORLD_CHOICES = {"world_fusion": ("late", "input", "every"), "world_fusion_start": STARTS, "world_gate": GATES,
+                 "world_loss": ("mse", "cosine")}
 COUNTS = ("world_history", "world_future", "world_heads", "world_prophet_width", "world_prophet_layers", "world_schedule_steps")
 
 

@@ -26,7 +26,7 @@ from ..core import UserError, seed_from
 from ..data.normalise import Normaliser
 from ..data.splits import load_split
 from ..latents.store import LatentStore
-from ..policy.gated_attention import FusionRecord, GatedCrossAttention, ReadMemory, merge_records
+from ..policy.gated_attention import FusionRecord, GatedCrossAttention, ReadMemory, closed_fusion, merge_records
 from ..policy.memory import DRAWN_SOURCES, Memory, MemoryInputs, sorted_steps, make_memory, matched_noise, scheduled_probability
 from wmvla.smolvla.configuration_smolvla_world import (
     FUTURE,
@@ -78,7 +78,7 @@ class WorldBranch(nn.Module):
         sizes = ProphetConfig(latent, c.world_history, c.world_future, width_, layers_, c.world_heads)
         with seeded("smolvla_world prophet", self.seed): self.prophet = Prophet(sizes)
         steps, states = max(c.world_history, c.world_future), c.chunk_size if c.world_gate == "token" else 0
-        one = lambda: GatedCrossAttention(width, latent, c.world_heads, steps, c.world_gate, states)
+        one = lambda: GatedCrossAttention(width, latent, c.world_heads, steps, c.world_gate, states, c.world_fusion_start)
         count = layers + 1 if c.world_fusion == "every" else 1
         with seeded("smolvla_world fusion", self.seed): self.fusions = nn.ModuleList(one() for _ in range(count))
 
@@ -235,5 +235,5 @@ def set_memory(branch: WorldBranch, memory: Memory | None) -> None:
 
 
 def is_closed(branch: WorldBranch) -> bool:
-    "Are all gates exactly 0?"
-    return not bool(torch.stack([f.gate.detach().any() for f in branch.fusions]).any())
+    "Does no fusion add anything, whatever the memory?"
+    return all(map(closed_fusion, branch.fusions))
