@@ -22,6 +22,7 @@ PLUMBING = {
     "95_cli/11_lerobot_eval", "95_cli/12_main",
 }
 TO_COME = {p.name for p in FOLDERS} - {
+    "17_gym",
     "85_smolvla",
     "50_rollout",
     "65_checks",

@@ -30,16 +30,16 @@ class Trial:
 
 
 @kept()
-def _environment(task: str) -> Environment:
+def _environment(config: EnvConfig) -> Environment:
     "This process's environment of a task: building one takes longer than an episode."
-    return make_environment(EnvConfig(task))
+    return make_environment(config)
 
 
-def try_initial_state(job: tuple[str, int]) -> Trial:
-    "All attempts at a (task, init_seed) until one succeeds."
-    task, init_seed = job
+def try_initial_state(job: tuple[str, int] | tuple[str, int, int]) -> Trial:
+    "All attempts at a (task, init_seed), or at a (task, init_seed, step limit), until one succeeds."
+    task, init_seed, *limit = job
     for attempt in range(attempts_of(task)):
-        env = _environment(task)
+        env = _environment(EnvConfig(task, limit=limit[0] if limit else None))
         rows, reason = play_expert(env, make_expert(env, attempt), init_seed)
         success = rows[-1][2].success and not reason
         if success: break
