@@ -26,6 +26,8 @@ COMMANDS = {
     "encode": ("encode", "d", *SMALL, "--cache", "c", "--workers", 1, "--shard_episodes", 2),
     "tokens": ("tokens", "d", "--store", "STORE", "--codes", 4),
     "train": ("train", "d", "--store", "STORE", "--arm", "F", "--steps", 4, "--save_every", 2, *SIZES, "--out", "t"),
+    "prophet": ("prophet", "STORE", "--split", "d.split.json", "--steps", 4, "--save_every", 2, "--width", 16, "--heads", 2,
+                "--batch", 4, "--out", "p"),
 }
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
 

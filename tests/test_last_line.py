@@ -9,8 +9,8 @@ from wmvla.cli.flags import COMMANDS
 from wmvla.cli.main import main  # registers all commands
 from wmvla.view.sample_run import example_training
 
-MAKERS = ("collect", "encode", "tokens", "train", "eval", "export", "run", "demo", "intervene", "compare", "preflight", "data",
-          "check")
+MAKERS = ("collect", "encode", "tokens", "prophet", "train", "eval", "export", "run", "demo", "intervene", "compare", "preflight",
+          "data", "check")
 
 
 def last_line(capsys, *argv) -> str:

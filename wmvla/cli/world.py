@@ -121,25 +121,16 @@ def reels_of(stores: Sequence[Path], splits: Sequence[Path]) -> tuple[list, list
 # %% ../../nbs/95_cli/04_world.ipynb #d94c306a
 @command("prophet", "train a Prophet alone, on the film of latent stores, without actions; for train --prophet", prophet_flags)
 def prophet_command(args: argparse.Namespace) -> None:
-    "`wmvla.train.film.train_prophet`."
-    from wmvla.files import alone
-    from wmvla.folders import make_room
+    "`wmvla.train.film.prophet_in`."
     from wmvla.train.config import TrainConfig
-    from wmvla.train.film import FilmJob, film_shares, film_key, train_prophet
-    from wmvla.world.given import PROPHET, open_given, save_given
+    from wmvla.train.film import FilmJob, film_shares, prophet_in
     from wmvla.world.prophet import ProphetConfig
 
     seen, kept = reels_of(args.store, args.split)
     store = seen[0].store
     config = from_flags(ProphetConfig, args, latent=store.tokens * store.width)
-    state = args.out.with_name(f"{args.out.name}.state.safetensors")
-    job = FilmJob(tuple(seen), config, from_flags(TrainConfig, args), args.predicts, args.seed, state, show=True)
-    with alone(args.out, "wait for it, or name another folder with --out"):
-        make_room(args.out, PROPHET)
-        done = (args.out / "prophet.json").is_file() and open_given(args.out).about.key == film_key(job)
-        given = open_given(args.out) if done else train_prophet(job)
-        if not done: save_given(given, args.out)
-        state.unlink(missing_ok=True)
+    recipe = TrainConfig(**{name: getattr(args, name) for name in RECIPE_OF_FILM})
+    given = prophet_in(args.out, FilmJob(tuple(seen), config, recipe, args.predicts, args.seed, show=True))
     print(film_summary(given.about, kept and film_shares(given, kept)))
     print_made(args.out)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'horizon_chart', 'error_bars', 'trained_text',
-           'trained_card', 'token_settings', 'check_arm', 'train_job_of', 'default_store', 'encoder_beside',
-           'load_policy']
+           'trained_card', 'token_settings', 'check_arm', 'train_job_of', 'given_for', 'default_store',
+           'encoder_beside', 'load_policy']
 
 # %% ../../nbs/88_lab/04_trained.ipynb #e67b20ca
 """The third object: a policy that acts, of a training here or of a folder. The training of one arm with one seed is
@@ -14,7 +14,7 @@ __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'ho
 # %% ../../nbs/88_lab/04_trained.ipynb #8eefd83e
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .cards import BLUE, GREEN, GREY, ORANGE, Line, bars, beside, card, card_fac
 from .dataset import Dataset, split_place, working
 from .folders import lab_home, named_after, patch, shown_path
 from .latents import Latents, check_settings
+from ..policy.arm_memory import build_prophet
 from ..policy.trunk import ARMS, PolicyConfig
 from ..rollout.agent import OURS, read_card
 from ..rollout.jobs import folder_digest
@@ -161,7 +162,21 @@ def train_job_of(z: Latents, arm: str, seed: int, settings: dict[str, Any], fold
     sizes |= {"latent": z.shape[1] * z.shape[2], "state": table.state.shape[1], "action": table.action.shape[1]}
     shape: dict[str, Any] = given(PolicyConfig) | sizes
     policy, recipe = PolicyConfig(arm=arm, **shape), TrainConfig(**given(TrainConfig))
-    return TrainJob(policy, recipe, source, z.store.root, split_place(z.data), folder, seed, show=True, tokens=tokens)
+    prophet = given_for(z, policy, recipe, seed, settings.get("prophet"))
+    return TrainJob(policy, recipe, source, z.store.root, split_place(z.data), folder, seed, show=True, tokens=tokens,
+                    prophet=prophet)
+
+
+def given_for(z: Latents, policy: PolicyConfig, recipe: TrainConfig, seed: int, named: str | Path | None) -> Path | None:
+    "The folder of the Prophet that an arm is given: the named one, or one of the train part, made here and found again."
+    if named is not None or not (policy.spec.given or policy.freeze): return named if named is None else Path(named)
+    from wmvla.train.film import FilmJob, Reel, film_key, prophet_in
+
+    film = Reel(z.store, tuple(z.data.split.train))
+    sizes, predicts = build_prophet(policy).config, policy.spec.given or "future"
+    job = FilmJob((film,), sizes, replace(recipe, labels=0), predicts, seed, show=True)
+    prophet_in(folder := z.data.home/"prophets"/f"{job.predicts}-{film_key(job)[:8]}", job)
+    return folder
 
 # %% ../../nbs/88_lab/04_trained.ipynb #d933ff10
 @patch
@@ -170,13 +185,14 @@ def train(
     arm: str = "F",  # A (no memory), F (predicted memory), F-history, F-present, F-zero, B, B_cont, C, ...
     steps: int = 2000,  # updates of 64 frames: a minute for A on one core, two for F
     seed: int = 0,  # of weights, batches and noise; a claim must hold for two
-    **settings: Any,  # fields of `PolicyConfig` and `TrainConfig`: lr, batch, width, future, ...
+    **settings: Any,  # fields of `PolicyConfig` and `TrainConfig`: lr, labels, width, fusion, ...; prophet: a folder
 ) -> Trained:
     "Train one arm; goes on after a kill, and finds what is finished. `UserError` for an unknown arm or setting."
     from wmvla.world.tokens import TokensConfig
 
     check_arm(arm)
-    check_settings(settings, PolicyConfig, TrainConfig, TokensConfig)
+    check_settings({k: v for k, v in settings.items() if k != "prophet"}, PolicyConfig, TrainConfig, TokensConfig)
+    settings |= {"prophet": str(settings["prophet"])} if "prophet" in settings else {}
     defaults = {"steps": TrainConfig().steps, "store": str(default_store(self.data))}
     asked = settings | {"steps": steps, "store": str(self.store.root)}
     words = {k: v for k, v in asked.items() if defaults.get(k) != v}

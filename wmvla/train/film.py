@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Reel', 'shuffled_frames', 'film_windows', 'FilmJob', 'frames_and_bounds', 'film_batch', 'train_prophet',
-           'film_shares', 'film_key', 'save_film_state', 'load_film_state']
+           'film_shares', 'film_key', 'save_film_state', 'load_film_state', 'prophet_in']
 
 # %% ../../nbs/45_train/07_film.ipynb #7e599236
 """A Prophet from latent stores: windows over their episodes, forwards, backwards, or over frames in random order.
@@ -14,7 +14,7 @@ The batches are named by the seed and a step, so a training that was killed goes
 
 # %% ../../nbs/45_train/07_film.ipynb #90db9dfe
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,13 +22,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..core import UserError, fingerprint, generator, plain, progress, torch_threads
-from ..files import read_tensors, write_weights
+from ..files import alone, read_tensors, write_weights
+from ..folders import check_target, make_room
 from ..seals import SEAL, check_tensors, tensors_seal
 from ..data.normalise import Normaliser
 from ..latents.store import LatentStore
 from ..policy.trunk import seeded
 from .config import TrainConfig, learning_rate
-from ..world.given import REFIT_PROPHET, AboutProphet, FilmSeen, GivenProphet
+from ..world.given import PROPHET, REFIT_PROPHET, AboutProphet, FilmSeen, GivenProphet, open_given, save_given
 from ..world.losses import continuous_loss
 from ..world.prophet import Prophet, ProphetConfig
 
@@ -187,3 +188,17 @@ def load_film_state(job: FilmJob, prophet: Prophet, optimiser: torch.optim.Optim
         if not name.startswith("weight."): saved["state"].setdefault(int(index), {})[kind] = value
     optimiser.load_state_dict(saved)
     return int(about["step"])
+
+# %% ../../nbs/45_train/07_film.ipynb #1abed295
+def prophet_in(folder: str | Path, job: FilmJob) -> GivenProphet:
+    "The Prophet of a job, in its folder; `UserError` where the folder holds another, or somebody works on it."
+    folder = Path(folder)
+    state = folder.with_name(f"{folder.name}.state.safetensors")
+    with alone(folder, "wait for it, or name another folder with --out"):
+        make_room(folder, PROPHET)
+        check_target(folder, PROPHET, film_key(job))
+        if (folder / "prophet.json").is_file(): return open_given(folder)
+        given = train_prophet(replace(job, state=state))
+        save_given(given, folder)
+        state.unlink(missing_ok=True)
+    return given

@@ -71,7 +71,7 @@ def save_given(given: GivenProphet, folder: str | Path) -> Path:
     "Write a Prophet, whole or not at all; an older one in the folder is replaced, anything else refused."
     tensors = {f"prophet.{k}": v for k, v in given.prophet.state_dict().items()}
     tensors |= {f"latents.{k}": v for k, v in given.latents.state_dict().items()}
-    with atomic_folder(folder, PROPHET) as work:
+    with atomic_folder(folder, PROPHET, given.about.key) as work:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / "model.safetensors")
         write_json(work / "prophet.json", plain(given.about))
     return Path(folder)
