@@ -197,8 +197,6 @@ def prophet_in(folder: str | Path, job: FilmJob) -> GivenProphet:
     with alone(folder, "wait for it, or name another folder with --out"):
         make_room(folder, PROPHET)
         check_target(folder, PROPHET, film_key(job))
-        if (folder / "prophet.json").is_file(): return open_given(folder)
-        given = train_prophet(replace(job, state=state))
-        save_given(given, folder)
-        state.unlink(missing_ok=True)
-    return given
+        if not (folder / "prophet.json").is_file(): save_given(train_prophet(replace(job, state=state)), folder)
+        if state.is_file() and read_tensors(state, REFIT_PROPHET)[1].get("key") == film_key(job): state.unlink()
+    return open_given(folder)
