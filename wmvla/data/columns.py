@@ -152,7 +152,7 @@ def text_codes(
 
 
 def task_texts(root: Path) -> dict[int, str]:
-    "LeRobot's table of tasks: number -> text; `UserError` where a number has no text, or two."
+    "LeRobot's table of tasks: number -> text, empty for a missing one; `UserError` where a number stands twice or nowhere."
     path = root/"meta/tasks.parquet"
     with opened_table(path, ["task_index"]) as file: table = file.read()
     codes, bad = numbers(table["task_index"], int)
@@ -160,9 +160,7 @@ def task_texts(root: Path) -> dict[int, str]:
     if (len(table) and bad >= 0) or not words or len(set(codes.tolist())) < len(codes):
         raise UserError(f"{path} does not give each task_index one text; {RESTORE_DATASET}.")
     text = "task" if "task" in words else words[0]  # LeRobot's is the index of a data frame, which may have no name
-    texts = {n: found for n, found in zip(codes.tolist(), read_texts(table[text]), strict=True) if found is not None}
-    if len(texts) < len(codes): raise UserError(f"{path} does not give each task_index one text; {RESTORE_DATASET}.")
-    return texts
+    return {n: found or "" for n, found in zip(codes.tolist(), read_texts(table[text]), strict=True)}
 
 # %% ../../nbs/10_data/02_columns.ipynb #ae1f0a01
 ORDER: dict[str, type] = {"index": int, "episode_index": int, "frame_index": int, "timestamp": float}  # LeRobot's own columns
