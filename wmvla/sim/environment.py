@@ -122,9 +122,9 @@ def save_attributes(thing: Any, leave: tuple[str, ...] = ()) -> dict[str, Any]:
 def restore_attributes(thing: Any, kept: dict[str, Any]) -> None:
     "The attributes as they were; other objects that they lead to are left as they are."
     for name, (value, content) in kept.items():
-        if isinstance(value, np.ndarray) and content is not None: value[...] = content
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             value.clear()
             value.update(content)
-        elif content is not None: value.bit_generator.state = content
+        elif isinstance(value, np.random.Generator): value.bit_generator.state = content
+        elif content is not None: value[...] = content
         setattr(thing, name, value)

@@ -76,8 +76,8 @@ class SensedScene:
 
     def __init__(self, env: Any, settings: RenderSettings):  # env: robosuite's
         from robosuite.utils.observables import Observable, sensor
-        self.model = self.data = cast(Any, None)  # mujoco's, from the first `keep` on
-        self.sites, self.settings, self._env, self._renderer = None, settings, env, None
+        self.model = self.data = self.sites = cast(Any, None)  # mujoco's, from the first `keep` on
+        self.settings, self._env, self._renderer = settings, env, None
         self.keep()
         watch = sensor(modality="scene")(lambda cache: self.keep() or np.zeros(1))
         env.add_observable(Observable("scene", watch, sampling_rate=env.control_freq))

@@ -15,7 +15,7 @@ perturbation's own name."""
 import functools
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -190,4 +190,4 @@ PERTURB_VERSION = "1"  # of what the same name and number lead to; a recording t
 
 def perturbed(env: Environment, chain: tuple[Any, ...]) -> Environment:
     "The environment inside a chain of perturbations, the first one innermost."
-    return functools.reduce(lambda inner, how: WRAPPERS[type(how)](inner, how), chain, env)
+    return functools.reduce(lambda inner, how: cast(Environment, WRAPPERS[type(how)](inner, how)), chain, env)
