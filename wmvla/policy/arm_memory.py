@@ -38,7 +38,7 @@ def build_fusion(config: PolicyConfig) -> GatedCrossAttention | nn.ModuleList | 
     return one() if c.fusion in ("late", "input") else nn.ModuleList(one() for _ in places)
 
 
-def fusions_by_place(policy: nn.Module) -> dict[int, GatedCrossAttention]:
+def fusions_by_place(policy: Any) -> dict[int, GatedCrossAttention]:
     "The fusions of a WorldPolicy by the layer that each stands before; none for an arm without a memory."
     if policy.fusion is None: return {}
     parts = policy.fusion if isinstance(policy.fusion, nn.ModuleList) else [policy.fusion]
@@ -91,7 +91,7 @@ def gated_memory(
     oracle_probability: float | Float[Tensor, ""] = 0.9,
 ) -> Memory | None:
     "The memory steps that the gates may let in, cut off from the action loss; None for `off`."
-    held = lambda latents: None if latents is None else policy.content(latents, history[:, -1:])
+    held = lambda latents: policy.content(latents, history[:, -1:])
     truth = inputs.future if source in NEED_FUTURE else None  # others do not pay for it
     oracle = None if truth is None else held(policy.latents.normalise(truth))
     cut = None if predicted is None else held(predicted.detach())

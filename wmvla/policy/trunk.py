@@ -51,7 +51,7 @@ class ArmSpec:
         return self.memory in ("pred", "scheduled", "random")
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #a91e148e
-def memory_arm(memory: str, acting: str | None = None, **more: str | bool) -> ArmSpec:
+def memory_arm(memory: str, acting: str | None = None, **more: Any) -> ArmSpec:
     "An arm that differs from A by a gated memory alone."
     return ArmSpec(memory, acting or memory, **more)
 

@@ -121,7 +121,7 @@ def scene_states(
         records.append(record)
         return fused
 
-    between = {place: partial(fuse, fusion, remembered) for place, fusion in places.items()}
+    between = {} if remembered is None else {place: partial(fuse, fusion, remembered) for place, fusion in places.items()}
     last = between.pop(policy.config.layers, lambda h: h)
     seen = history.flatten(1) if policy.config.spec.stack else history[:, -1]
     state, extra = policy.states.normalise(inputs.state), extra_tokens(policy, inputs, generator)

@@ -108,7 +108,8 @@ def film_batch(
     for i, reel in enumerate(job.reels):
         here = rows[:, 0] == i
         for ids, into in zip((read, target), out, strict=True):
-            order = ids[here] if shown[i] is None else shown[i][ids[here]]
+            own = shown[i]
+            order = ids[here] if own is None else own[ids[here]]
             into[here] = reel.store.gather(order.flatten()).float().reshape(*order.shape, -1)
     return out[0], read_mask, out[1], mask
 
@@ -168,6 +169,7 @@ def film_key(job: FilmJob) -> str:
 
 def save_film_state(job: FilmJob, prophet: Prophet, optimiser: torch.optim.Optimizer, step: int) -> None:
     "Write what a killed training goes on from."
+    assert job.state is not None, "asked of a training that is kept"
     moments = {f"{name}.{i}": value for i, state in optimiser.state_dict()["state"].items() for name, value in state.items()}
     weights = {f"weight.{k}": v for k, v in prophet.state_dict().items()}
     tensors = {k: v.detach().clone().contiguous() for k, v in (weights | moments).items()}

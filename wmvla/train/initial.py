@@ -28,7 +28,7 @@ from ..world.given import GivenProphet, check_given, open_given
 def new_policy(job: TrainJob, data: TrainData) -> WorldPolicy:
     "The untrained policy of a job: statistics, the quantiser of its codes, its memory's components, and the Prophet it is given."
     policy = WorldPolicy(job.policy, *fit_normalisers(data), seed=job.seed, quantiser=data.quantiser)
-    if (given := given_prophet(job.policy, job.prophet, data)) is not None:
+    if (given := given_prophet(job.policy, job.prophet, data)) is not None and policy.prophet is not None:
         policy.prophet.load_state_dict(given.prophet.state_dict())
         policy.latents.load_state_dict(given.latents.state_dict())
         policy.prophet.requires_grad_(job.policy.learns_world)
@@ -41,8 +41,9 @@ def film_changes(policy: WorldPolicy, data: TrainData, most: int = 1024) -> Floa
     "z_{t+k} - z_t of evenly chosen frames of the film, in the policy's normalised latents; no action is read."
     if policy.config.memory_content == "state": return torch.zeros(0, policy.config.latent)
     given = make_batch(data, data.seen[:: -(-len(data.seen) // most)], future=True).inputs
-    future, present = (policy.latents.cpu().normalise(x.cpu()) for x in (given.future, given.history[:, -1:]))
-    return (future - present)[given.future_mask.cpu()]
+    true, mask = given.truth()
+    future, present = (policy.latents.cpu().normalise(x.cpu()) for x in (true, given.history[:, -1:]))
+    return (future - present)[mask.cpu()]
 
 
 def given_prophet(config: PolicyConfig, folder: Path | None, data: TrainData) -> GivenProphet | None:
@@ -51,10 +52,10 @@ def given_prophet(config: PolicyConfig, folder: Path | None, data: TrainData) ->
         if not (config.spec.given or config.freeze): return None
         raise UserError(f"Arm {config.arm} acts on a Prophet that was trained before; name its folder with --prophet "
                         "(`wmvla prophet` makes it).")
-    if not config.spec.prophet: raise UserError(f"Arm {config.arm} has no Prophet; leave --prophet out.")
+    if (built := build_prophet(config)) is None: raise UserError(f"Arm {config.arm} has no Prophet; leave --prophet out.")
     given = open_given(folder)
     check_given(given, config.spec.given or "future", data.store.fingerprint, data.table.content, data.split.validation)
-    have, want = plain(given.prophet.config), plain(build_prophet(config).config)
+    have, want = plain(given.prophet.config), plain(built.config)
     odd = [f"{name} {have[name]} (the arm: {want[name]})" for name in want if have[name] != want[name]]
     if odd: raise UserError(f"The Prophet at {folder} does not fit arm {config.arm}: {', '.join(odd)}; set the same sizes.")
     return given

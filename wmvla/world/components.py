@@ -25,6 +25,8 @@ MEMORY_CONTENTS = ("state", "change", "components")
 
 class MemoryContent(nn.Module):
     "Normalised latents -> what the memory steps hold. Its statistics are buffers: saved with the policy, never trained."
+    axes: Tensor
+    scale: Tensor
 
     def __init__(self, kind: str, latent: int, components: int = 16):
         super().__init__()
