@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .regression import PlainRegression, RegressionConfig, RegressionRows, action_rows, best_regression
-from ..core import UserError, generator
+from ..core import UserError
 from ..data.normalise import Normaliser
 from ..policy.world_policy import WorldPolicy
 from ..train.batches import TrainData, fit_normalisers
 from ..train.callbacks import spread_frames
-from ..train.evidence import acted_on, masked_l1
+from ..train.evidence import acted_on, frame_chunks, masked_l1
 
 # %% ../../nbs/60_ablate/05_reference.ipynb #669f62fc
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,9 @@ def by_episode(
 
 # %% ../../nbs/60_ablate/05_reference.ipynb #c08301b5
 def policy_errors(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " frame"], chunk: int = 256) -> EpisodeErrors:
-    "Errors of a policy with the memory that its arm acts on; episodes are mixed, so that a memory may be another's."
-    parts, mixed = [], frames[torch.randperm(len(frames), generator=generator("mixed episodes"))]
-    for part in mixed.tensor_split(-(-len(frames) // chunk)):
+    "Errors of a policy on the windows of `frames`, with the memory that its arm acts on."
+    parts = []
+    for part in frame_chunks(policy, frames, chunk):
         batch, acted = acted_on(policy, data, part)
         parts.append((batch.inputs.episode, masked_l1(acted, batch.action, batch.action_mask), batch.action_mask))
     return by_episode(*(torch.cat(column) for column in zip(*parts, strict=True)))

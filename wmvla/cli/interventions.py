@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKS', 'question_flags', 'Question', 'open_question', 'checks_of_trainings', 'intervene_flags', 'chosen_sources',
            'closed_loop_rows', 'intervene', 'offline_flags', 'offline', 'check_flags', 'checked_parts',
-           'check_information_command', 'check_command']
+           'check_information_command', 'check_path_command', 'check_command']
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #44e9ec3a
 """`wmvla intervene` spoils a policy's memory, on recorded frames and in the simulator; `wmvla offline` sets its errors beside
@@ -205,7 +205,10 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
     dataset_flag(parser)
     list_flag(parser, "--store", kind=Path, required=True, help="latent store of the dataset, one for each camera")
     parser.add_argument("--out", type=Path, required=True, help="folder of information.json, or of path.json and its trainings")
+    parser.add_argument("--replace", action="store_true", help="path: other trainings in --out are set aside beside it")
     parser.add_argument("--seed", type=number(Seed), default=0, help="of Prophet and regressions (default: 0)")
+    list_flag(parser, "--seeds", kind=number(Seed), default=[0, 1, 2], metavar="seed", help="path: trainings (default: 0 1 2)")
+    parser.add_argument("--workers", type=number(Threads), default=1, help="path: trainings side by side (default: 1)")
     list_flag(parser, "--labelled", kind=number(Whole), default=[], metavar="episode",
               help="information: train episodes with actions, as the dataset numbers them (default: all)")
     add_flags(parser, PolicyConfig, skip=(*DERIVED, "arm"))
@@ -250,7 +253,28 @@ def check_information_command(args: argparse.Namespace) -> Path:
     return write_information(args.out/"information.json", found)
 
 
-CHECKS = {"information": check_information_command}
+def check_path_command(args: argparse.Namespace) -> Path:
+    "`wmvla.checks.path`; trainings that a killed call finished, or began, are gone on with."
+    from wmvla.ablate.reference import plain_reference
+    from wmvla.checks.path import PATH_ARMS, measure_path, path_jobs, path_lines, write_path
+    from wmvla.core import torch_threads
+    from wmvla.policy.world_policy import open_checkpoint
+    from wmvla.processes import parallel_map
+    from wmvla.train.loop import train_policy
+
+    data, policy, recipe, split = checked_parts(args)
+    jobs = path_jobs(policy, recipe, Path(args.dataset), tuple(args.store), split, args.out, args.seeds, args.workers == 1)
+    jobs = [replace(job, replace=args.replace) for job in jobs]
+    trained = map(train_policy, jobs) if args.workers == 1 else parallel_map(train_policy, jobs, args.workers, "path check")
+    for _ in trained: pass  # each leaves its folder
+    with torch_threads(recipe.threads):
+        policies = {arm: [open_checkpoint(job.checkpoint) for job in jobs if job.policy.arm == arm] for arm in PATH_ARMS}
+        found = measure_path(policies, args.seeds, data, plain_reference(data, seed=args.seed))
+    print(path_lines(found))
+    return write_path(args.out/"path.json", found)
+
+
+CHECKS = {"information": check_information_command, "path": check_path_command}
 
 
 @command("check", "before a verdict: is a forecast news (information), and could a memory be heard (path)?", check_flags)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['preflight_flags', 'world_checks', 'open_store_of', 'open_world', 'evaluation_checks', 'baseline_check', 'first_agent',
-           'asked_of', 'trained_checks', 'choose_subject', 'choose_list', 'looked_at', 'preflight']
+           'asked_of', 'trained_checks', 'choose_subject', 'choose_list', 'checked_before', 'looked_at', 'preflight']
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #497d590e
 """`wmvla preflight`: the checks of a dataset and its simulators, of an encoder and its latents, of a policy folder, and of an
@@ -44,6 +44,7 @@ def preflight_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", type=Path, help="the LeRobot policy whose processors it must share (default: none)")
     parser.add_argument("--n_action_steps", type=number(Count), help="actions between two looks (default: the policy's)")
     parser.add_argument("--evaluation", type=Path, help="folder of the baseline's `wmvla eval`: it must succeed at all")
+    parser.add_argument("--checked", type=Path, help="folder of `wmvla check`: path.json, information.json (default: none)")
     parser.add_argument("--out", type=Path,
                         help="file of all results (default: <evaluation>/preflight.json, else <dataset>.preflight.json)")
 
@@ -207,7 +208,17 @@ def choose_list(args: argparse.Namespace, subject: Any) -> list:
         own = policy_checks(first, table, args.baseline, args.n_action_steps)
         checks += [g for g in own if g.name not in {t.name for t in trained}] + trained
         checks += asked_of(args, subject)
-    return checks + (evaluation_checks(args.evaluation, args.baseline) if args.evaluation else [])
+    checks += evaluation_checks(args.evaluation, args.baseline) if args.evaluation else []
+    return checks + checked_before(args)
+
+
+def checked_before(args: argparse.Namespace) -> list:
+    "What `wmvla check` left in `--checked`; `UserError` where it left nothing there."
+    from wmvla.checks.instrument import instrument_checks
+
+    if args.checked is None: return []
+    if found := instrument_checks(args.checked): return found
+    raise UserError(f"{args.checked} has neither path.json nor information.json; run `wmvla check`, or correct --checked.")
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #87d1257f
 def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:
@@ -226,6 +237,7 @@ def preflight(args: argparse.Namespace) -> None:
     "`wmvla.checks.preflight`."
     from wmvla.checks.base import choose_checks, run_checks
     from wmvla.checks.preflight import load_results, preflight_path, save_results
+    from wmvla.verdict.required_checks import INSTRUMENT
 
     subject = choose_subject(args)
     checks = choose_checks(choose_list(args, subject), args.checks)
@@ -236,6 +248,8 @@ def preflight(args: argparse.Namespace) -> None:
         raise UserError(f"{path} is about {odd}; name another file with --out.")
     results = run_checks(checks)
     print("\n".join(map(str, results)))
+    ran = {r.name for r in results}
+    if not args.checks: print(*(f"not run {name}: {how}" for name, how in INSTRUMENT.items() if name not in ran), sep="\n")
     kept, passed = save_results(results, path, **about), sum(r.passed for r in results)
     names = {r.name for r in results if r.passed}
     before = [g for g in kept.checks if g.name in names and not g.passed]

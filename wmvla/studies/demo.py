@@ -37,6 +37,7 @@ from ..latents.write import build_store, store_path
 from ..verdict.card import write_card
 from ..rollout.closed_loop import evaluate
 from ..checks.base import Check, CheckResult, run_checks
+from ..checks.instrument import instrument_checks
 from ..checks.trained_run import TrainedRun, trained_run_checks
 from ..ablate.memory import (
     ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline, load_interventions, save_interventions)
@@ -172,7 +173,8 @@ def all_checks(demo: Demo) -> list[Check]:
     replayed = [as_record(ReplayRow, row, at.path/"replay.json") for row in read_json(at.path/"replay.json")]
     checkpoints = {f"{arm} s{seed}": at.checkpoint(arm, seed) for arm, seed in demo.trainings}
     fitted = {"encoder": read_fitted(at.encoder).get("split", "")}
-    return trained_run_checks(TrainedRun(
+    asked = instrument_checks(at.path, split.hash, next(iter(reports.values())).latents)
+    return asked + trained_run_checks(TrainedRun(
         at.dataset, table, split, partial(demo_latents, demo), load_encoder(at.encoder), lambda: seen["effective_rank"], fitted,
         reports, checkpoints, demo_jobs(demo, ["F"], make_triples(p.tasks, 1))[0], eval_config(demo),
         read_parquet(at.path/"episodes.parquet"), replayed=replayed))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ParameterRow', 'parameter_table', 'MovedRow', 'length', 'weight_movement', 'moved_lines', 'ActionErrors',
-           'baseline_actions', 'masked_l1', 'acted_on', 'action_errors', 'mean_change', 'horizon_rows']
+           'baseline_actions', 'masked_l1', 'acted_on', 'frame_chunks', 'action_errors', 'mean_change', 'horizon_rows']
 
 # %% ../../nbs/45_train/01_evidence.ipynb #e6ea11db
 """Evidence beside the loss.
@@ -22,7 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..core import seed_from
+from ..core import generator, seed_from
+from ..policy.memory import NEED_FUTURE
 from ..policy.world_policy import WorldPolicy, parameter_group
 from .batches import Batch, TrainData, batch_to, make_batch
 from ..world.diagnostics import HorizonRow, horizon_table
@@ -110,16 +111,23 @@ def masked_l1(
 
 def acted_on(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"]) -> tuple[Batch, Float[Tensor, "b h a"]]:
     "The windows of `frames`, and the policy's chunks for them; what it draws is named by the first frame."
-    true = policy.config.spec.acting == "oracle"  # possible here, where the future is recorded
+    true = policy.config.spec.acting in NEED_FUTURE  # possible here, where the future is recorded
     batch = batch_to(make_batch(data, frames, future=true), (device := policy.actions.mean.device))
     draws = torch.Generator(device).manual_seed(seed_from("action errors", int(frames[0])))
     with torch.no_grad(): return batch, policy(batch.inputs, generator=draws).action
 
 
+def frame_chunks(policy: WorldPolicy, frames: Int[Tensor, " frame"], chunk: int) -> tuple[Int[Tensor, " _"], ...]:
+    "Frames in parts of at most `chunk`; mixed over episodes where the memory is another episode's, so that each part has others."
+    if policy.config.spec.acting != "oracle_shuffle": return frames.split(chunk)
+    mixed = frames[torch.randperm(len(frames), generator=generator("mixed episodes")).to(frames.device)]
+    return mixed.tensor_split(max(1, -(-len(frames) // chunk)))
+
+
 def action_errors(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"], chunk: int = 256) -> ActionErrors:
     "The policy and both baselines on the windows of `frames`, with the memory that the arm acts on."
     sums, count = torch.zeros(3, dtype=torch.double), 0
-    for part in frames.split(chunk):
+    for part in frame_chunks(policy, frames, chunk):
         batch, acted = acted_on(policy, data, part)
         rivals = (acted, *(rival.to(acted.device) for rival in baseline_actions(data, part)))
         sums += torch.stack([masked_l1(a, batch.action, batch.action_mask).double().sum() for a in rivals]).cpu()
