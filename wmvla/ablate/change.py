@@ -102,7 +102,7 @@ def fit_prophet(
     device, draws = data.state.device, generator("prophet noise", seed)
     with seeded("prophet", seed): prophet = Prophet(sizes).to(device)
     optimiser = torch.optim.AdamW(prophet.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    for step, frames in enumerate(batch_frames(data.train, recipe.steps, recipe.batch, seed)):
+    for step, frames in enumerate(batch_frames(data.seen, recipe.steps, recipe.batch, seed)):
         given = make_batch(data, frames, future=True).inputs
         future, mask = given.truth()
         history, future = latents.normalise(given.history), latents.normalise(future)

@@ -54,8 +54,8 @@ class InformationQuestion:
         return change_windows(self.data, frames, self.latents, self.states)
 
     def fitted(self, episodes: Sequence[int] | None = None) -> ChangeWindows:
-        "Windows of train episodes (None), or of these, thinned to what a regression reads."
-        frames = self.data.train if episodes is None else episode_frames(self.data.table, episodes).to(self.data.train)
+        "Windows of all film (None), or of these episodes, thinned to what a regression reads."
+        frames = self.data.seen if episodes is None else episode_frames(self.data.table, episodes).to(self.data.train)
         return self.windows(spread_frames(frames, self.config.most))
 
 # %% ../../nbs/65_checks/09_information.ipynb #b9274c08

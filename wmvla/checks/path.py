@@ -48,7 +48,7 @@ class PathErrors:
         if any(not np.isfinite(x).all() for x in vars(self).values()):
             raise UserError("An action error is not finite, so there is no score; lower --lr or --clip and check again.")
 
-
+# %% ../../nbs/65_checks/10_path.ipynb #be784ec0
 @dataclass(frozen=True)
 class PathScore:
     "What the path gains, what it could gain, and the share; nan limits where there are fewer than six episodes."
@@ -122,7 +122,7 @@ def placement(policy: PolicyConfig) -> str:
     "Where the memory enters, how the fusion starts, what the memory is made of."
     return f"fusion {policy.fusion}, start {policy.fusion_start}, memory {policy.memory_content}"
 
-
+# %% ../../nbs/65_checks/10_path.ipynb #ca2a4ea1
 @dataclass(frozen=True)
 class PathCheck:
     "What a path check found: the content of path.json."
@@ -165,7 +165,7 @@ def memory_share(policy: WorldPolicy, data: TrainData, most: int = 512) -> float
     with torch.no_grad(): done = policy(batch_to(make_batch(data, frames, future=True), policy.actions.mean.device).inputs).fusion
     return math.nan if done is None else done.share
 
-
+# %% ../../nbs/65_checks/10_path.ipynb #9733d77c
 def measure_path(
     policies: Mapping[str, Sequence[WorldPolicy]],  # each of `PATH_ARMS` -> a policy a training, in eval mode
     seeds: Sequence[int],
@@ -208,7 +208,7 @@ def path_line(found: PathCheck) -> str:
     told = f"the true future gains {s.gained} through the path, {s.reference} in plain regressions: score {s.score}"
     return f"{found.word}: {told} ({n}; below {READS} a path is insensitive)"
 
-
+# %% ../../nbs/65_checks/10_path.ipynb #fdc04fd2
 def path_lines(found: PathCheck) -> str:
     "Markdown: every training, the regressions, and the word."
     mean = lambda rows: [float(np.average(row, weights=found.weight)) for row in rows]

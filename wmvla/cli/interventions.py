@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'question_flags', 'Question', 'open_question', 'checks_of_trainings', 'intervene_flags', 'chosen_sources',
-           'closed_loop_rows', 'intervene', 'offline_flags', 'offline', 'check_flags', 'checked_parts',
+           'closed_loop_rows', 'intervene', 'offline_flags', 'offline', 'check_flags', 'checked_parts', 'prophet_asked',
            'check_information_command', 'check_path_command', 'check_command']
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #44e9ec3a
@@ -210,7 +210,9 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
     list_flag(parser, "--seeds", kind=number(Seed), default=[0, 1, 2], metavar="seed", help="path: trainings (default: 0 1 2)")
     parser.add_argument("--workers", type=number(Threads), default=1, help="path: trainings side by side (default: 1)")
     list_flag(parser, "--labelled", kind=number(Whole), default=[], metavar="episode",
-              help="information: train episodes with actions, as the dataset numbers them (default: all)")
+              help="information: train episodes with actions, as the dataset numbers them (default: as --labels says)")
+    parser.add_argument("--prophet", type=Path, metavar="folder",
+                        help="information: a Prophet of `wmvla prophet` (default: one is trained here, on all film)")
     add_flags(parser, PolicyConfig, skip=(*DERIVED, "arm"))
     add_flags(parser, TrainConfig)
 
@@ -222,37 +224,55 @@ def checked_parts(args: argparse.Namespace) -> tuple:
     from wmvla.policy.trunk import PolicyConfig
     from wmvla.train.batches import load_data
     from wmvla.train.config import TrainConfig
+    from wmvla.world.given import read_about
 
     table, _, split = open_dataset(args, make=True)
     store, recipe = open_stores(args.store), from_flags(TrainConfig, args)
+    if args.prophet is not None:
+        given = read_about(args.prophet).config
+        args.history, args.future = given.history, given.future
     sizes = {"latent": store.tokens*store.width, "state": table.state.shape[1], "action": table.action.shape[1]}
     policy = from_flags(PolicyConfig, args, **sizes)
     device = "cpu" if recipe.device == "auto" else recipe.device
-    return load_data(Path(args.dataset), args.store, split, policy, device=device), policy, recipe, split
+    data = load_data(Path(args.dataset), args.store, split, policy, device=device, labels=recipe.labels)
+    return data, policy, recipe, split
 
+# %% ../../nbs/95_cli/08_interventions.ipynb #bcead9a3
+def prophet_asked(args: argparse.Namespace, data: Any, policy: Any, recipe: Any) -> tuple:
+    "(Prophet, normaliser of its latents, where it comes from): that of `--prophet`, else one that is trained here."
+    from wmvla.ablate.change import fit_prophet
+    from wmvla.policy.arm_memory import build_prophet
+    from wmvla.train.batches import fit_normalisers
+    from wmvla.world.given import check_given, open_given
 
+    if args.prophet is None:
+        latents, built = fit_normalisers(data)[0], build_prophet(replace(policy, arm="F"))
+        assert built is not None, "arm F has a Prophet"
+        return fit_prophet(data, built.config, latents, recipe, args.seed), latents, f"trained here, {recipe.steps} steps"
+    given, device = open_given(args.prophet), data.state.device
+    check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
+    return given.prophet.to(device), given.latents.to(device), f"{args.prophet}, of the {given.about.predicts}"
+
+# %% ../../nbs/95_cli/08_interventions.ipynb #066c42f3
 def check_information_command(args: argparse.Namespace) -> Path:
-    "`wmvla.checks.information`, with a Prophet that is trained here."
-    from wmvla.ablate.change import fit_prophet, object_position
+    "`wmvla.checks.information`."
+    from wmvla.ablate.change import object_position
     from wmvla.checks.information import (
         InformationQuestion, check_information, information_line, information_table, write_information)
     from wmvla.core import torch_threads
-    from wmvla.policy.arm_memory import build_prophet
-    from wmvla.train.batches import fit_normalisers
+    from wmvla.train.batches import fit_normalisers, labelled
 
     data, policy, recipe, _ = checked_parts(args)
-    labelled = tuple(data.table.place(n) for n in args.labelled) or data.split.train
+    known = [data.table.place(n) for n in args.labelled] or labelled(data.table, data.split.train, recipe.labels)
     with torch_threads(recipe.threads):
-        latents, states, _ = fit_normalisers(data)
-        built = build_prophet(replace(policy, arm="F"))
-        assert built is not None, "arm F has a Prophet"
-        prophet = fit_prophet(data, built.config, latents, recipe, args.seed)
-        asked = InformationQuestion(data, prophet, latents, states, labelled, object_position(data.table), seed=args.seed)
-        found = check_information(asked, f"{recipe.steps} steps on the train episodes")
+        prophet, latents, origin = prophet_asked(args, data, policy, recipe)
+        states, position = fit_normalisers(data)[1], object_position(data.table)
+        asked = InformationQuestion(data, prophet, latents, states, tuple(known), position, seed=args.seed)
+        found = check_information(asked, origin)
     print(information_table(found), information_line(found), sep="\n\n")
     return write_information(args.out/"information.json", found)
 
-
+# %% ../../nbs/95_cli/08_interventions.ipynb #4911915c
 def check_path_command(args: argparse.Namespace) -> Path:
     "`wmvla.checks.path`; trainings that a killed call finished, or began, are gone on with."
     from wmvla.ablate.reference import plain_reference
@@ -273,7 +293,7 @@ def check_path_command(args: argparse.Namespace) -> Path:
     print(path_lines(found))
     return write_path(args.out/"path.json", found)
 
-
+# %% ../../nbs/95_cli/08_interventions.ipynb #39162530
 CHECKS = {"information": check_information_command, "path": check_path_command}
 
 
@@ -281,4 +301,3 @@ CHECKS = {"information": check_information_command, "path": check_path_command}
 def check_command(args: argparse.Namespace) -> None:
     "One of `CHECKS`."
     print_made(CHECKS[args.what](args))
-
