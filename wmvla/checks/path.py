@@ -179,8 +179,9 @@ def measure_path(
     rows = lambda arm: tuple(tuple(e.error.tolist()) for e in found[arm])
     return PathCheck(
         data.table.dataset, data.table.content, data.split.hash, data.store.fingerprint, path_key(lead), placement(lead),
-        tuple(seeds), tuple(reference.present.episode.tolist()), *map(rows, PATH_ARMS), tuple(reference.present.error.tolist()),
-        tuple(reference.future.error.tolist()), tuple(reference.present.weight.tolist()), reference.names,
+        tuple(seeds), tuple(reference.present.episode.tolist()), rows(PATH_ARMS[0]), rows(PATH_ARMS[1]),
+        tuple(reference.present.error.tolist()), tuple(reference.future.error.tolist()),
+        tuple(reference.present.weight.tolist()), reference.names,
         tuple(memory_share(policy, data) for policy in own), tuple(sum(s) / len(s) for s in strengths))
 
 # %% ../../nbs/65_checks/10_path.ipynb #a62a9db4

@@ -11,7 +11,7 @@ __all__ = ['TOYS', 'NAMES', 'sim_spaces', 'sim_observation', 'SimEnv', 'ToyEnv',
 recordings and evaluations."""
 
 # %% ../../nbs/17_gym/00___init__.ipynb #1306bdef
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ from ..sim.suites import EnvConfig, make_environment, task_groups
 # %% ../../nbs/17_gym/00___init__.ipynb #3859cd8f
 def sim_spaces(env: Environment, pixels: int) -> tuple[Dict, Box]:
     "(observations, actions) of an environment whose pictures have this side."
-    pictures = {name.split(".")[-1]: Box(0, 255, (pixels, pixels, 3), np.uint8) for name in env.cameras}
+    pictures: dict[str, Any] = {name.split(".")[-1]: Box(0, 255, (pixels, pixels, 3), np.uint8) for name in env.cameras}
     state = Box(-np.inf, np.inf, env.state.shape, np.float32)
     return Dict({"agent_pos": state, "pixels": Dict(pictures)}), Box(-1, 1, (env.action_size,), np.float32)
 
@@ -92,10 +92,11 @@ def register_worlds() -> tuple[str, ...]:
     "Register everything; the names. Calling it again changes nothing."
     groups = task_groups()
     tasks = [*groups["mt50"], *groups["libero"], *groups["libero_90"]]
-    for task in tasks: gymnasium.register(f"wmvla/{task}", SimEnv, kwargs={"task": task})
+    sim, toys = cast(Any, SimEnv), cast(Any, ToyEnv)  # a class makes environments; `register` is not annotated for it
+    for task in tasks: gymnasium.register(f"wmvla/{task}", sim, kwargs={"task": task})
     for toy in TOYS:
         vectors = "wmvla.toy.environment:ToyVectorEnv"
-        gymnasium.register(f"wmvla/toy-{toy}", ToyEnv, vector_entry_point=vectors, kwargs={"name": toy})
+        gymnasium.register(f"wmvla/toy-{toy}", toys, vector_entry_point=vectors, kwargs={"name": toy})
     return tuple(f"wmvla/{name}" for name in [*tasks, *(f"toy-{toy}" for toy in TOYS)])
 
 

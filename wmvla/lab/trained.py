@@ -169,11 +169,12 @@ def train_job_of(z: Latents, arm: str, seed: int, settings: dict[str, Any], fold
 
 def given_for(z: Latents, policy: PolicyConfig, recipe: TrainConfig, seed: int, named: str | Path | None) -> Path | None:
     "The folder of the Prophet that an arm is given: the named one, or one of the train part, made here and found again."
-    if named is not None or not (policy.spec.given or policy.freeze): return named if named is None else Path(named)
+    prophet = build_prophet(policy) if policy.spec.given or policy.freeze else None
+    if named is not None or prophet is None: return named if named is None else Path(named)
     from wmvla.train.film import FilmJob, Reel, film_key, prophet_in
 
     film = Reel(z.store, tuple(z.data.split.train))
-    sizes, predicts = build_prophet(policy).config, policy.spec.given or "future"
+    sizes, predicts = prophet.config, policy.spec.given or "future"
     job = FilmJob((film,), sizes, replace(recipe, labels=0), predicts, seed, show=True)
     prophet_in(folder := z.data.home/"prophets"/f"{job.predicts}-{film_key(job)[:8]}", job)
     return folder

@@ -14,7 +14,7 @@ near.
 """
 
 # %% ../../nbs/40_policy/03_arm_memory.ipynb #3f6e10c6
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -41,8 +41,9 @@ def build_fusion(config: PolicyConfig) -> GatedCrossAttention | nn.ModuleList | 
 def fusions_by_place(policy: Any) -> dict[int, GatedCrossAttention]:
     "The fusions of a WorldPolicy by the layer that each stands before; none for an arm without a memory."
     if policy.fusion is None: return {}
-    parts = policy.fusion if isinstance(policy.fusion, nn.ModuleList) else [policy.fusion]
-    return dict(zip(fusion_places(policy.config.fusion, policy.config.layers), parts, strict=True))
+    parts = list(policy.fusion) if isinstance(policy.fusion, nn.ModuleList) else [policy.fusion]
+    places = fusion_places(policy.config.fusion, policy.config.layers)
+    return {place: cast(GatedCrossAttention, part) for place, part in zip(places, parts, strict=True)}
 
 
 def build_content(config: PolicyConfig) -> MemoryContent | None:

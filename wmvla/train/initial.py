@@ -49,7 +49,7 @@ def film_changes(policy: WorldPolicy, data: TrainData, most: int = 1024) -> Floa
 def given_prophet(config: PolicyConfig, folder: Path | None, data: TrainData) -> GivenProphet | None:
     "The Prophet that a job names; `UserError` where the arm has no use for one, needs one, or it does not fit the data."
     if folder is None:
-        if not (config.spec.given or config.freeze): return None
+        if not (config.spec.given or (config.freeze and config.spec.prophet)): return None
         raise UserError(f"Arm {config.arm} acts on a Prophet that was trained before; name its folder with --prophet "
                         "(`wmvla prophet` makes it).")
     if (built := build_prophet(config)) is None: raise UserError(f"Arm {config.arm} has no Prophet; leave --prophet out.")

@@ -278,7 +278,7 @@ def horizon(*tables: Sequence[HorizonRow]) -> go.Figure:
             x, y = [row.step for row in table], [getattr(row, key) for row in table]
             figure.add_scatter(x=x, y=y, mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1 and i == 0,
                                line=HORIZON_STYLES[name] | {"width": 2}, marker={"size": 5}, row=1, col=column)
-    level_line(figure, 0, {"color": MUTED, "width": 1, "dash": "dot"}, 1, 2)
+    level_line(figure, 0.0, {"color": MUTED, "width": 1, "dash": "dot"}, 1, 2)
     figure.update_xaxes(title="future step k", dtick=1)
     figure.update_yaxes(title="cosine with the true latent", col=1).update_yaxes(title="cosine with the true change", col=2)
     note = "validation episodes; left: latents, right: change since now; a line for each training seed"
