@@ -166,7 +166,7 @@ def train_job_of(z: Latents, arm: str, seed: int, settings: dict[str, Any], fold
     return TrainJob(policy, recipe, source, z.store.root, split_place(z.data), folder, seed, show=True, tokens=tokens,
                     prophet=prophet)
 
-
+# %% ../../nbs/88_lab/04_trained.ipynb #bc293b1d
 def given_for(z: Latents, policy: PolicyConfig, recipe: TrainConfig, seed: int, named: str | Path | None) -> Path | None:
     "The folder of the Prophet that an arm is given: the named one, or one of the train part, made here and found again."
     prophet = build_prophet(policy) if policy.spec.given or policy.freeze else None
