@@ -240,16 +240,18 @@ def checked_parts(args: argparse.Namespace) -> tuple:
 # %% ../../nbs/95_cli/08_interventions.ipynb #bcead9a3
 def prophet_asked(args: argparse.Namespace, data: Any, policy: Any, recipe: Any) -> tuple:
     "(Prophet, normaliser of its latents, where it comes from): that of `--prophet`, else one that is trained here."
-    from wmvla.ablate.change import fit_prophet
     from wmvla.policy.arm_memory import build_prophet
-    from wmvla.train.batches import fit_normalisers
+    from wmvla.train.film import FilmJob, Reel, train_prophet
     from wmvla.world.given import check_given, open_given
 
+    device = data.state.device
     if args.prophet is None:
-        latents, built = fit_normalisers(data)[0], build_prophet(replace(policy, arm="F"))
+        built = build_prophet(replace(policy, arm="F"))
         assert built is not None, "arm F has a Prophet"
-        return fit_prophet(data, built.config, latents, recipe, args.seed), latents, f"trained here, {recipe.steps} steps"
-    given, device = open_given(args.prophet), data.state.device
+        film = Reel(data.store, tuple(data.split.train))
+        given = train_prophet(FilmJob((film,), built.config, replace(recipe, labels=0), seed=args.seed, show=True))
+        return given.prophet.to(device), given.latents.to(device), f"trained here, {recipe.steps} steps"
+    given = open_given(args.prophet)
     check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
     return given.prophet.to(device), given.latents.to(device), f"{args.prophet}, of the {given.about.predicts}"
 

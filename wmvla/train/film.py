@@ -110,7 +110,7 @@ def film_batch(
         for ids, into in zip((read, target), out, strict=True):
             own = shown[i]
             order = ids[here] if own is None else own[ids[here]]
-            into[here] = reel.store.gather(order.flatten()).float().reshape(*order.shape, -1)
+            into[here] = reel.store.gather(order.flatten()).float().cpu().reshape(*order.shape, -1)
     return out[0], read_mask, out[1], mask
 
 # %% ../../nbs/45_train/07_film.ipynb #8f68be8a
