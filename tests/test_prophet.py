@@ -68,7 +68,8 @@ def test_what_is_refused(run):
 
 
 def test_found_again(run):
-    "The same command trains nothing, and says the same."
+    "The same command trains nothing, and says the same of what it found."
     first, again = (run("prophet", "STORE", "--predicts", "past", *SIZES, "--out", "past") for _ in range(2))
-    assert first[0] == again[0] == 0 and "Prophet of the past" in again[1]
-    assert "train Prophet" not in again[1] and again[1].splitlines()[-1] == "past"
+    assert first[0] == again[0] == 0 and "train Prophet" in first[1] and "train Prophet" not in again[1]
+    assert first[1].splitlines()[:2] == again[1].splitlines() and again[1].splitlines()[-1] == "past"
+    assert again[1].startswith("Prophet of the past")

@@ -77,7 +77,7 @@ def windows_read(
 def look_window(agent: WorldAgent, table: EpisodeTable, store: LatentStore, episodes: Sequence[int] = (0, -1)) -> CheckResult:
     "`check_window` on the first decisions of some episodes."
     whole, shown, absent = [], [], 0
-    needed = frames_needed(agent.policy.config.history, agent.trained, agent.memory)
+    needed = frames_needed(agent.policy.config, agent.memory)
     for episode in {e % table.n_episodes for e in episodes}:
         for step, window, mask in windows_read(agent, table, episode):
             existing = min(step + 1, needed)

@@ -30,8 +30,7 @@ from ..ablate.regression import RegressionConfig, best_regression
 from ..core import UserError
 from ..data.normalise import Normaliser
 from ..data.windows import episode_frames
-from ..files import as_record, read_json, write_json
-from ..seals import sealed, unsealed
+from ..seals import read_sealed, write_sealed
 from ..stats.paired import Interval
 from ..train.batches import TrainData
 from ..train.callbacks import spread_frames
@@ -146,14 +145,12 @@ INFORMATION_AGAIN = "run the same `wmvla check information` again"
 
 def write_information(path: Path, found: InformationCheck) -> Path:
     "Write information.json, sealed."
-    write_json(path, sealed(found))
-    return path
+    return write_sealed(path, found)
 
 
 def read_information(path: str | Path) -> InformationCheck:
     "What a check left; `UserError` where the file is missing, damaged or changed."
-    raw = read_json(path, remedy=INFORMATION_AGAIN)
-    return as_record(InformationCheck, unsealed(raw, path, INFORMATION_AGAIN), path, INFORMATION_AGAIN)
+    return read_sealed(InformationCheck, path, INFORMATION_AGAIN)
 
 # %% ../../nbs/65_checks/09_information.ipynb #65a15380
 def information_table(found: InformationCheck) -> str:

@@ -25,10 +25,9 @@ from jaxtyping import Float
 
 from ..ablate.reference import PlainReference, policy_errors
 from ..core import UserError, fingerprint, plain
-from ..files import as_record, read_json, write_json
 from ..policy.trunk import PolicyConfig
 from ..policy.world_policy import WorldPolicy, raw_gates
-from ..seals import sealed, unsealed
+from ..seals import read_sealed, write_sealed
 from ..stats.paired import Interval, expanded_tail
 from ..train.batches import TrainData, batch_to, make_batch
 from ..train.callbacks import spread_frames
@@ -190,13 +189,12 @@ PATH_AGAIN = "run the same `wmvla check path` again"
 
 def write_path(path: Path, found: PathCheck) -> Path:
     "Write path.json, sealed."
-    write_json(path, sealed(found))
-    return path
+    return write_sealed(path, found)
 
 
 def read_path(path: str | Path) -> PathCheck:
     "What a check left; `UserError` where the file is missing, damaged or changed."
-    return as_record(PathCheck, unsealed(read_json(path, remedy=PATH_AGAIN), path, PATH_AGAIN), path, PATH_AGAIN)
+    return read_sealed(PathCheck, path, PATH_AGAIN)
 
 # %% ../../nbs/65_checks/10_path.ipynb #d3044ddb
 def path_line(found: PathCheck) -> str:

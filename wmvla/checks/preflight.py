@@ -171,7 +171,7 @@ def training_checks(
         Check("split", partial(check_split, hashes)),
     ]
     if gradients: checks.append(Check("gate gradient", partial(check_gate_gradient, gradients)))
-    if any(ARMS[r.arm].memory in ("pred", "scheduled") for r in reports.values()):
+    if any(ARMS[r.arm].foretells and ARMS[r.arm].memory != "random" for r in reports.values()):
         checks.append(Check("prediction", partial(look_prediction, reports)))
     return checks
 

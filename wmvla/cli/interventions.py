@@ -241,19 +241,19 @@ def checked_parts(args: argparse.Namespace) -> tuple:
 def prophet_asked(args: argparse.Namespace, data: Any, policy: Any, recipe: Any) -> tuple:
     "(Prophet, normaliser of its latents, where it comes from): that of `--prophet`, else one that is trained here."
     from wmvla.policy.arm_memory import build_prophet
-    from wmvla.train.film import FilmJob, Reel, train_prophet
+    from wmvla.train.film import FilmJob, Reel, prophet_below
     from wmvla.world.given import check_given, open_given
 
-    device = data.state.device
-    if args.prophet is None:
+    folder, origin = args.prophet, f"trained here, {recipe.steps} steps"
+    if folder is None:
         built = build_prophet(replace(policy, arm="F"))
         assert built is not None, "arm F has a Prophet"
         film = Reel(data.store, tuple(data.split.train))
-        given = train_prophet(FilmJob((film,), built.config, replace(recipe, labels=0), seed=args.seed, show=True))
-        return given.prophet.to(device), given.latents.to(device), f"trained here, {recipe.steps} steps"
-    given = open_given(args.prophet)
+        folder = prophet_below(args.out, FilmJob((film,), built.config, replace(recipe, labels=0), seed=args.seed, show=True))
+    given, device = open_given(folder), data.state.device
     check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
-    return given.prophet.to(device), given.latents.to(device), f"{args.prophet}, of the {given.about.predicts}"
+    if args.prophet is not None: origin = f"{folder}, of the {given.about.predicts}"
+    return given.prophet.to(device), given.latents.to(device), origin
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #066c42f3
 def check_information_command(args: argparse.Namespace) -> Path:

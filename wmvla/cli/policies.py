@@ -174,9 +174,10 @@ def say_unfit(unfit: Sequence[str]) -> None:
 
 def check_eval(folder: Path, args: argparse.Namespace) -> int:
     "The training seed of one of our checkpoints; `UserError` for another encoder or an impossible memory."
+    from wmvla.policy.memory import NOT_AT_ROLLOUT
     from wmvla.policy.world_policy import choose_source, read_policy_config
 
-    if choose_source(read_policy_config(folder), args.memory_mode) in ("oracle", "scheduled", "shuffle", "wrong_task"):
+    if choose_source(read_policy_config(folder), args.memory_mode) in NOT_AT_ROLLOUT:
         raise UserError(f"Memory {args.memory_mode!r} needs futures or other episodes' predictions, which a rollout lacks; "
                         "use `wmvla intervene`, or the demo's closed-loop interventions.")
     if args.encoder is None: raise UserError(f"{folder} is a checkpoint of `wmvla train`; name its encoder with --encoder.")

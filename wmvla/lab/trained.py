@@ -171,13 +171,12 @@ def given_for(z: Latents, policy: PolicyConfig, recipe: TrainConfig, seed: int, 
     "The folder of the Prophet that an arm is given: the named one, or one of the train part, made here and found again."
     prophet = build_prophet(policy) if policy.spec.given or policy.freeze else None
     if named is not None or prophet is None: return named if named is None else Path(named)
-    from wmvla.train.film import FilmJob, Reel, film_key, prophet_in
+    from wmvla.train.film import FilmJob, Reel, prophet_below
 
     film = Reel(z.store, tuple(z.data.split.train))
     sizes, predicts = prophet.config, policy.spec.given or "future"
     job = FilmJob((film,), sizes, replace(recipe, labels=0), predicts, seed, show=True)
-    prophet_in(folder := z.data.home/"prophets"/f"{job.predicts}-{film_key(job)[:8]}", job)
-    return folder
+    return prophet_below(z.data.home/"prophets", job)
 
 # %% ../../nbs/88_lab/04_trained.ipynb #d933ff10
 @patch

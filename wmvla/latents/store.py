@@ -34,8 +34,8 @@ from torch import Tensor
 
 from ..core import UserError, fingerprint
 from ..data.windows import WindowIndex
-from ..files import as_record, digest_once, file_digest, read_json, write_json
-from ..seals import other_files, sealed, unsealed
+from ..files import digest_once, file_digest
+from ..seals import other_files, read_sealed, write_sealed
 
 # %% ../../nbs/30_latents/00_store.ipynb #dbdfeac7
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def read_meta(
     "The description of a store; `UserError` where there is none, or one that is damaged or of another version."
     file = Path(path) / "meta.json"
     if not file.is_file(): raise UserError(f"There is no latent store at {path}; make one with `wmvla encode`.")
-    return as_record(StoreMeta, unsealed(read_json(file, remedy=REPAIR), file, REPAIR), file, REPAIR)
+    return read_sealed(StoreMeta, file, REPAIR)
 
 
 def write_meta(path: str | Path, meta: StoreMeta) -> None:
     "Write the description of a store, sealed."
-    write_json(Path(path) / "meta.json", sealed(meta))
+    write_sealed(Path(path) / "meta.json", meta)
 
 # %% ../../nbs/30_latents/00_store.ipynb #2c6e7f14
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -26,7 +26,8 @@ from ..encoders.small import SmallEncoderConfig
 from ..rollout.world_agent import frames_needed
 from ..policy.memory import NOT_AT_ROLLOUT
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import choose_source, upgraded
+from ..policy.former import upgraded
+from ..policy.world_policy import choose_source
 
 # %% ../../nbs/80_plugin/00_configuration_world_policy.ipynb #e2859b23
 def memory_at_rollout(world: PolicyConfig, asked: str = "") -> str:
@@ -41,8 +42,7 @@ def memory_at_rollout(world: PolicyConfig, asked: str = "") -> str:
 def observations_needed(world: PolicyConfig, encoder: SmallEncoderConfig | EncoderConfig, memory: str = "") -> int:
     "The last frames that a decision reads."
     window, stride = (encoder.frames, encoder.stride) if isinstance(encoder, EncoderConfig) else (1, 1)
-    needed = frames_needed(world.history, world.spec.acting or "off", memory_at_rollout(world, memory), world.spec.stack)
-    return needed + (window - 1) * stride
+    return frames_needed(world, memory_at_rollout(world, memory)) + (window - 1) * stride
 
 # %% ../../nbs/80_plugin/00_configuration_world_policy.ipynb #d03382df
 @decode.register(PolicyConfig)

@@ -218,8 +218,10 @@ def lerobot_card(path: Path, saved: dict[str, Any]) -> PolicyCard:
 
 def saved_memory(saved: dict[str, Any]) -> str:
     "The memory source at rollout of a LeRobot config: its own, else that of its training; what it cannot have is predicted then."
+    from wmvla.policy.memory import UNPLAYABLE  # here, not above: a process that plays loads no torch
+
     trained = saved.get("world_memory_mode_train") or ""
-    return saved.get("world_memory_mode_rollout") or ("pred" if trained in ("oracle", "scheduled", "wrong_task") else trained)
+    return saved.get("world_memory_mode_rollout") or ("pred" if trained in UNPLAYABLE else trained)
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #80585f29
 def lerobot_horizon(saved: dict[str, Any]) -> int:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +38,12 @@ from ..policy.trunk import PolicyInput, PolicyOutput
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #816dcc11
 def frames_needed(
-    history: int,  # frames of the policy's window
-    trained: str,  # memory the policy was trained with, `off` for the baseline
+    config: Any,  # of the policy: its arm and its window
     source: str,  # memory it is evaluated with
-    stack: bool = False,  # the trunk itself reads the window
 ) -> int:
     "How many of the last frames enter a decision: all of the window where a future is predicted or the past is read."
-    present_only = trained in ("off", "present", "zero") and source in ("off", "present", "zero")
-    return 1 if present_only and not stack else history
+    present_only = {config.spec.acting or "off", source} <= {"off", "present", "zero"} and not config.spec.stack
+    return 1 if present_only else config.history
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #cd06fb25
 class FrameHistory:
@@ -151,7 +150,7 @@ class WorldAgent:
         self.trace = check_profile(trace)
         self.trained = policy.config.spec.acting or "off"
         self.memory = memory or self.trained
-        self.frames = frames_needed(policy.config.history, self.trained, self.memory, policy.config.spec.stack)
+        self.frames = frames_needed(policy.config, self.memory)
         self.look = Look(self.frames + (encoder.window - 1) * encoder.stride, execute, cameras)
         self.episodes: dict[int, EpisodeMemory] = {}
         self.encode = FixedBatches(self.encode_clips, batch, f"the encoder of arm {policy.config.arm}")

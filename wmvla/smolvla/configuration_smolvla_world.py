@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HISTORY', 'HISTORY_MASK', 'FUTURE', 'FUTURE_MASK', 'EPISODE', 'MARK', 'WORLD_KEYS', 'FRAMES', 'FRAMES_MASK',
-           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'IMPOSSIBLE', 'OWN', 'SmolVLAWorldConfig',
-           'check_fields', 'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store',
-           'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'policy_input_features']
+           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'SmolVLAWorldConfig', 'check_fields',
+           'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'latent_size',
+           'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'policy_input_features']
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #b6eb505d
 """`--policy.type=smolvla_world`: SmolVLA's configuration, and what a memory of predicted futures adds to it.
@@ -34,7 +34,7 @@ from ..encoders.choice import read_choice, reopen_encoder
 from ..encoders.small import SmallEncoder, SmallEncoderConfig
 from ..foreign import checked_steps
 from ..policy.gated_attention import GATES, STARTS
-from ..policy.memory import check_memory_source
+from ..policy.memory import UNPLAYABLE, check_memory_source
 from ..policy.trunk import seeded
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #743c4a83
@@ -116,16 +116,13 @@ def check_fields(config: "SmolVLAWorldConfig") -> None:
     if config.lambda_world < 0: raise UserError(f"lambda_world is {config.lambda_world}; a loss has no negative weight.")
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #3c3abf9f
-IMPOSSIBLE = ("oracle", "scheduled", "wrong_task")
-
-
 def rollout_source(config: SmolVLAWorldConfig) -> str:
     "The memory source of a rollout; `UserError` for one that a rollout cannot have."
     asked, trained = config.world_memory_mode_rollout, config.world_memory_mode_train
-    if asked in IMPOSSIBLE:
+    if asked in UNPLAYABLE:
         raise UserError(f"Memory {asked!r} is impossible at rollout, where the future has not happened and other tasks are "
                         "not at hand; use 'pred'.")
-    return asked or ("pred" if trained in IMPOSSIBLE else trained)
+    return asked or ("pred" if trained in UNPLAYABLE else trained)
 
 
 def frames_needed_by(config: SmolVLAWorldConfig) -> int:

@@ -210,11 +210,11 @@ def train_batches(
     film: bool = False,  # behind each batch one as large of film, whose actions do not count
 ) -> Iterator[Batch]:
     "The batches of a training from step `start` on; of each, what process `part[0]` of `part[1]` works on."
-    drawn = batch_frames(data.train, steps, batch, seed, start)
+    own = lambda ids: ids.tensor_split(part[1])[part[0]]
+    frames = map(own, batch_frames(data.train, steps, batch, seed, start))
     if film:
-        more = batch_frames(data.seen, steps, batch, seed_from("film", seed), start)
-        drawn = (torch.cat(pair) for pair in zip(drawn, more, strict=True))
-    frames = (ids.tensor_split(part[1])[part[0]] for ids in drawn)
+        more = map(own, batch_frames(data.seen, steps, batch, seed_from("film", seed), start))
+        frames = (torch.cat(pair) for pair in zip(frames, more, strict=True))
     batches = (policy_batch(data, read) for read in data.loader.read(frames, future))
     return map(without_film_actions, batches) if film else batches
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ..core import UserError, fingerprint, near
 from ..policy.trunk import PolicyConfig
 from ..ranges import Count, NonNegative, Positive, ShareBelowOne, Threads, Whole, check_ranges
+from ..policy.former import in_former_words
 from .batches import TrainData
 from ..world.given import given_fingerprint
 
@@ -116,7 +117,9 @@ def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     codes = None if data.quantiser is None else data.quantiser.fingerprint()
     latents = (data.store.fingerprint, data.store.meta.camera, *filter(None, [digest]))
     given = [] if job.prophet is None else [given_fingerprint(job.prophet)]
-    return fingerprint([job.policy, recipe, job.seed, data.table.content, data.split.hash, *latents, codes, *given])
+    if not recipe["labels"]: del recipe["labels"]  # as before there was a choice
+    about = data.table.content, data.split.hash, *latents, codes, *given
+    return fingerprint([in_former_words(job.policy), recipe, job.seed, *about])
 
 # %% ../../nbs/45_train/02_config.ipynb #3b7cfae8
 def learning_rate(

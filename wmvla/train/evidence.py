@@ -148,8 +148,8 @@ def mean_change(policy: WorldPolicy, data: TrainData, chunk: int = 256) -> Float
 
 
 def horizon_rows(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"], most: int = 2048) -> tuple[HorizonRow, ...]:
-    "Prophet's cosine per future step beside its two baselines; empty for an arm without Prophet."
-    if policy.prophet is None or not len(frames): return ()
+    "Prophet's cosine per future step beside its two baselines; empty for an arm without a Prophet of the future."
+    if policy.prophet is None or not policy.config.spec.foretells or not len(frames): return ()
     given = batch_to(make_batch(data, frames[:: -(-len(frames) // most)], future=True), policy.latents.std.device).inputs
     future, mask = given.truth()
     history, future = policy.latents.normalise(given.history), policy.latents.normalise(future)

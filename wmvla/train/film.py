@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Reel', 'shuffled_frames', 'film_windows', 'FilmJob', 'frames_and_bounds', 'film_batch', 'train_prophet',
-           'film_shares', 'film_key', 'save_film_state', 'load_film_state', 'prophet_in']
+           'film_shares', 'film_key', 'save_film_state', 'load_film_state', 'prophet_in', 'prophet_below']
 
 # %% ../../nbs/45_train/07_film.ipynb #7e599236
 """A Prophet from latent stores: windows over their episodes, forwards, backwards, or over frames in random order.
@@ -26,6 +26,7 @@ from ..files import alone, read_tensors, write_weights
 from ..folders import check_target, make_room
 from ..seals import SEAL, check_tensors, tensors_seal
 from ..data.normalise import Normaliser
+from ..data.windows import clamped
 from ..latents.store import LatentStore
 from ..policy.trunk import seeded
 from .config import TrainConfig, learning_rate
@@ -72,11 +73,7 @@ def film_windows(
     "Frames that a Prophet reads and those that it predicts; masks are False where an episode ends."
     back, ahead = torch.arange(1 - config.history, 1), torch.arange(1, config.future + 1)
     if predicts == "past": ahead = -ahead
-    wanted = [frames[:, None] + reach for reach in (back, ahead)]
-    first, last = bounds[:, :1], bounds[:, 1:]
-    inside = [(w >= first) & (w <= last) for w in wanted]
-    clamped = [torch.maximum(torch.minimum(w, last), first) for w in wanted]
-    return clamped[0], inside[0], clamped[1], inside[1]
+    return *clamped(frames, back, *bounds.unbind(1)), *clamped(frames, ahead, *bounds.unbind(1))
 
 # %% ../../nbs/45_train/07_film.ipynb #15ca9c38
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def train_prophet(job: FilmJob) -> GivenProphet:
     "Train a Prophet on film, or go on where a killed training stood; equal jobs give equal weights."
     with torch_threads(job.train.threads): return _fit(job)
 
-
+# %% ../../nbs/45_train/07_film.ipynb #60561273
 def _fit(job: FilmJob) -> GivenProphet:
     "The training, on a known number of threads."
     rows, recipe = frames_and_bounds(job.reels), job.train
@@ -136,6 +133,8 @@ def _fit(job: FilmJob) -> GivenProphet:
         history, target = latents.normalise(history), latents.normalise(target)
         history = history + recipe.latent_noise * torch.randn(history.shape, generator=stream)
         loss = continuous_loss(prophet(history, mask), target, real).sum() / real.sum().clamp(min=1)
+        if not loss.isfinite():
+            raise UserError(f"Prophet's loss is not finite at step {step}; lower --lr or --clip, or look at the latents.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(prophet.parameters(), recipe.clip)
@@ -202,3 +201,9 @@ def prophet_in(folder: str | Path, job: FilmJob) -> GivenProphet:
         if not (folder / "prophet.json").is_file(): save_given(train_prophet(replace(job, state=state)), folder)
         if state.is_file() and read_tensors(state, REFIT_PROPHET)[1].get("key") == film_key(job): state.unlink()
     return open_given(folder)
+
+
+def prophet_below(home: Path, job: FilmJob) -> Path:
+    "The folder below `home` that is named after the job, with its Prophet."
+    prophet_in(folder := Path(home) / f"{job.predicts}-{film_key(job)[:8]}", job)
+    return folder

@@ -28,10 +28,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..core import UserError, progress, torch_threads
-from ..files import alone, as_record, held_names, read_dict, read_json, read_tensors, sweep, write_json, write_weights
+from ..files import alone, held_names, read_dict, read_json, read_tensors, sweep, write_json, write_weights
 from ..folders import make_room, set_aside
 from ..policy.world_policy import CHECKPOINT_KIND, RETRAIN, WorldPolicy, raw_gates, save_policy
-from ..seals import SEAL, sealed, tensors_seal, unsealed
+from ..seals import SEAL, read_sealed, sealed, tensors_seal, unsealed, write_sealed
 from ..latents.views import store_cameras
 from .batches import Batch, TrainData, augment, batch_to, load_data, needs_future, train_batches
 from .callbacks import default_callbacks, write_rows
@@ -131,12 +131,12 @@ def read_report(folder: str | Path) -> TrainReport:
     "The report of a training folder; `UserError` where there is none."
     path = Path(folder) / "report.json"
     if not path.is_file(): raise UserError(f"{path} is missing; this arm has not finished training, run the same command again.")
-    return as_record(TrainReport, unsealed(read_json(path, remedy=RETRAIN), path, RETRAIN), path, RETRAIN)
+    return read_sealed(TrainReport, path, RETRAIN)
 
 
 def write_report(folder: Path, report: TrainReport) -> None:
     "Write the report of a training, sealed."
-    write_json(folder / "report.json", sealed(report))
+    write_sealed(folder / "report.json", report)
 
 # %% ../../nbs/45_train/09_loop.ipynb #0d4e1ac6
 def check_checkpoint(checkpoint: Path, report: TrainReport) -> None:

@@ -46,7 +46,7 @@ class StepRow:
     attention_entropy: float  # 0..1
     grad_norm: float  # of trunk and head, before clipping
     lr: float
-    gate_gradient: float  # d loss / d g before clipping; of several gates the largest
+    gate_gradient: float  # d loss / d g before clipping, the largest; where that is 0, of the output projections
     nonfinite: int  # memory samples, and this step's loss, that were not finite
     loss_gripper: float = math.nan
 
