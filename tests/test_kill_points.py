@@ -1,14 +1,16 @@
 """`kill -9` where a command changes a folder: the same command then ends in the same bytes, and leaves nothing else.
 
-A child of this process stops itself before the n-th rename, removal, or making of a folder. `WMVLA_KILL_POINTS=all` strikes at
+A child process stops itself before the n-th rename, removal, or making of a folder. `WMVLA_KILL_POINTS=all` strikes at
 every such point (minutes); without it every seventh is struck.
 """
 
+import ctypes
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -32,16 +34,13 @@ COMMANDS = {
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
 
 
-def strike(at: int, report: Callable[[int], None]) -> None:
+def strike(at: int, count: ctypes.c_int) -> None:
     """From now on this process counts its changes of folders, and is killed before number `at`."""
-    count = 0
 
     def counted(do: Callable) -> Callable:
         def change(*args, **kwargs):
-            nonlocal count
-            count += 1
-            report(count)
-            if count == at:
+            count.value += 1
+            if count.value == at:
                 os.kill(os.getpid(), signal.SIGKILL)
             return do(*args, **kwargs)
 
@@ -57,29 +56,33 @@ def cache_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-cache")
 
 
+def child(folder: Path, command: tuple, at: int, count: ctypes.c_int) -> None:
+    """The command in a process of its own, which leaves with its exit code."""
+    os.chdir(folder)
+    os.environ["XDG_CACHE_HOME"] = str(cache_of(folder))
+    out = os.open(folder.parent / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    torch.set_num_threads(1)
+    strike(at, count)
+    store = next(iter(folder.glob("c/*/*/*")), "")
+    sys.exit(main([str(store if word == "STORE" else word) for word in command]))
+
+
+# Children are forked from a server that has imported and done nothing else: a child of this process, whose other tests have
+# started threads, would wait for ever for a lock that one of those threads held.
+SERVER = get_context("forkserver")
+SERVER.set_forkserver_preload(["wmvla.cli.main", "wmvla.train.film", "lerobot.datasets.lerobot_dataset"])
+
+
 def call(folder: Path, command: tuple, at: int = 0) -> tuple[int, int]:
     """(exit code, or minus the signal that ended it; changes of folders) of a command in a child, killed before change `at`."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(reading)
-            os.chdir(folder)
-            os.environ["XDG_CACHE_HOME"] = str(cache_of(folder))
-            out = os.open(folder.parent / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            strike(at, lambda n: os.write(writing, n.to_bytes(4, "little")))
-            store = next(iter(folder.glob("c/*/*/*")), "")
-            code = main([str(store if word == "STORE" else word) for word in command])
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), int.from_bytes(told[-4:], "little")
+    count = SERVER.RawValue(ctypes.c_int, 0)
+    process = SERVER.Process(target=child, args=(folder, command, at, count))
+    process.start()
+    process.join(300)
+    assert process.exitcode is not None, f"{command[0]}, struck at change {at}, has not ended after five minutes"
+    return process.exitcode, count.value
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
@@ -92,7 +95,6 @@ def content(folder: Path) -> dict[str, bytes | None]:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """name -> (a folder in which that command is still to run, the same folder after it)."""
-    torch.set_num_threads(1)  # a child of a process with more threads would wait for those that it did not inherit
     home, found = tmp_path_factory.mktemp("places"), {}
     start = home / "start"
     record(start / "d")

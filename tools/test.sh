@@ -53,8 +53,8 @@ export_in_sync() {
 
 readme() { python tools/readme.py --check; }
 
-# one thread a notebook, because as many notebooks as cores run side by side
-lessons() { OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing "$@"; }
+# one thread a notebook, because as many notebooks as cores run side by side; half an hour is for one that waits for ever
+lessons() { OMP_NUM_THREADS=1 timeout 1800 nbdev_test --n_workers 2 --timing "$@"; }
 # whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
 studies='agreement|calibration|closed_loop|experts|path|phases|representations|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
 long="^($studies|03_skills|04_calibration|10_lerobot_train)[.]"
