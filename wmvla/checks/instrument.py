@@ -6,8 +6,8 @@
 __all__ = ['FILES', 'path_result', 'information_result', 'instrument_result', 'instrument_checks']
 
 # %% ../../nbs/65_checks/11_instrument.ipynb #406b6310
-"""`path.json` and `information.json` as results of checks. They block no verdict: they decide which word it is, by the table of
-`verdict.required_checks`."""
+"""`path.json`, `information.json` and `control.json` as results of checks. They block no verdict: they decide which word it is,
+by the table of `verdict.required_checks`."""
 
 # %% ../../nbs/65_checks/11_instrument.ipynb #c0a89a07
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from .base import Check, CheckResult, cannot_tell
+from .control import control_result, read_control
 from .information import InformationCheck, information_line, read_information
 from .path import PathCheck, path_line, read_path
 
@@ -37,14 +38,15 @@ def information_result(found: InformationCheck) -> CheckResult:
 # %% ../../nbs/65_checks/11_instrument.ipynb #a6857b52
 FILES: Mapping[str, tuple[str, Callable, Callable]] = {
     "memory path": ("path.json", read_path, path_result),
-    "information": ("information.json", read_information, information_result)}
+    "information": ("information.json", read_information, information_result),
+    "control": ("control.json", read_control, control_result)}
 
 
 def instrument_result(name: str, file: Path, about: Mapping[str, str]) -> CheckResult:
     "What the file says, or that it is about something else."
     _, read, result = FILES[name]
     found = read(file)
-    other = {part: getattr(found, part) for part, value in about.items() if value and getattr(found, part) != value}
+    other = {part: getattr(found, part) for part, value in about.items() if value and getattr(found, part) not in (value, "")}
     odd = [f"{part} {value}, not {about[part]}" for part, value in other.items()]
     if not odd: return result(found)
     return cannot_tell(name, f"{file} is about {', '.join(odd)}", "Run `wmvla check` on this split and these latents.")

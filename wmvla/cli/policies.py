@@ -110,7 +110,8 @@ def eval_flags(parser: argparse.ArgumentParser) -> None:
                         help="first initial state (default: MetaWorld 900000, LIBERO 0)")
     parser.add_argument("--noise_seed", type=number(Seed), default=0, help="names the noise of all episodes (default: 0)")
     parser.add_argument("--memory_mode", default=None, metavar="source",
-                        help="memory given to our arms F, or a smolvla_world: zero, random, off, ... (default: the trained one)")
+                        help="memory given to our arms F, or a smolvla_world: zero, random, off, ...; to ours in MetaWorld "
+                             "also the true future: oracle-expert, oracle-world, mix-0.25 (default: the trained one)")
     parser.add_argument("--videos", type=number(Whole), default=0, help="episodes a task that are filmed (default: 0)")
     parser.add_argument("--order", choices=["tasks", "random"], default="tasks",
                         help="of episodes: task by task, or drawn, every policy on each before the next: then one may look at "
@@ -174,12 +175,14 @@ def say_unfit(unfit: Sequence[str]) -> None:
 
 def check_eval(folder: Path, args: argparse.Namespace) -> int:
     "The training seed of one of our checkpoints; `UserError` for another encoder or an impossible memory."
-    from wmvla.policy.memory import NOT_AT_ROLLOUT
+    from wmvla.policy.memory import NOT_AT_ROLLOUT, fork_of
     from wmvla.policy.world_policy import choose_source, read_policy_config
 
-    if choose_source(read_policy_config(folder), args.memory_mode) in NOT_AT_ROLLOUT:
-        raise UserError(f"Memory {args.memory_mode!r} needs futures or other episodes' predictions, which a rollout lacks; "
-                        "use `wmvla intervene`, or the demo's closed-loop interventions.")
+    forked = fork_of(args.memory_mode) is not None  # what it hands over is the policy's `oracle`
+    source = choose_source(read_policy_config(folder), "oracle" if forked else args.memory_mode)
+    if not forked and source in NOT_AT_ROLLOUT:
+        raise UserError(f"Memory {source!r} needs futures or other episodes' predictions, which a rollout lacks; name "
+                        "--memory_mode oracle-expert or oracle-world, which fork the simulator, or use `wmvla intervene`.")
     if args.encoder is None: raise UserError(f"{folder} is a checkpoint of `wmvla train`; name its encoder with --encoder.")
     return check_training_encoder(folder, args.encoder)
 

@@ -218,7 +218,8 @@ def checked_before(args: argparse.Namespace) -> list:
 
     if args.checked is None: return []
     if found := instrument_checks(args.checked): return found
-    raise UserError(f"{args.checked} has neither path.json nor information.json; run `wmvla check`, or correct --checked.")
+    raise UserError(f"{args.checked} has no path.json, information.json or control.json; run `wmvla check` or "
+                    "`wmvla control`, or correct --checked.")
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #87d1257f
 def looked_at(args: argparse.Namespace, subject: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'plan_lines', 'training_lines', 'measured_lines', 'sequential_line', 'anytime_lines', 'played_by_both',
-           'read_arms', 'plan_flags', 'plan_command']
+           'read_evaluation', 'read_arms', 'plan_flags', 'plan_command', 'control_flags', 'control_command']
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #6b83deef
 """`wmvla plan`: episodes an arm for a planned difference; with an evaluation that is there, what it could have seen.
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .flags import add_flags, command, from_flags, list_flag
+from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import EpisodeRecord, UserError, near
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #dec7f838
@@ -113,9 +113,8 @@ def played_by_both(
     return [r for r in first if r.triple in common], [r for r in second if r.triple in common]
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #e3e45c0f
-def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
-    "Episodes of two arms from `episodes.parquet` or a folder that holds it; `UserError` where the arms are not clear."
-    from wmvla.stats.contrasts import rows_of
+def read_evaluation(path: Path) -> tuple[list[EpisodeRecord], Path]:
+    "All episodes of an evaluation, also of one that still plays, and their file; `UserError` where there are none."
     from wmvla.rollout.records import read_parquet, read_episode_rows
 
     file = path / "episodes.parquet" if path.is_dir() else path
@@ -127,6 +126,14 @@ def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], 
         for said in damaged: print(f"note: {said}")
     if not records:
         raise UserError(f"There are no episodes at {file}; name the folder of a run or of `wmvla eval`, or leave it out.")
+    return records, file
+
+
+def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
+    "Episodes of two arms from `episodes.parquet` or a folder that holds it; `UserError` where the arms are not clear."
+    from wmvla.stats.contrasts import rows_of
+
+    records, file = read_evaluation(path)
     found = list(dict.fromkeys(r.arm for r in records))
     names = arms or (found[::-1] if len(found) == 2 else [])
     if len(names) != 2:
@@ -174,3 +181,29 @@ def plan_command(args: argparse.Namespace) -> None:
         if args.episodes is None: raise
         raise UserError(f"These were measured: {error} Or give --rate and --discordance.") from None
     print("\n".join(plan_lines(config, plan_comparison(config))))
+
+# %% ../../nbs/95_cli/05_statistics.ipynb #e4362d00
+def control_flags(parser: argparse.ArgumentParser) -> None:
+    "Flags of `wmvla control`."
+    from wmvla.checks.control import ControlPlan
+
+    parser.add_argument("episodes", type=Path, help="episodes.parquet of an evaluation with the control, or its folder")
+    parser.add_argument("--arm", default="F-oracle", help="that was told the truth (default: F-oracle)")
+    parser.add_argument("--memory_mode", default="oracle-expert", help="oracle-expert or oracle-world (default: oracle-expert)")
+    parser.add_argument("--baseline", default="A", help="on the same triples (default: A)")
+    parser.add_argument("--out", type=Path, default=None, help="folder of control.json (default: that of the evaluation)")
+    add_flags(parser, ControlPlan)
+
+
+@command("control", "is a policy better that is told the truth, and would so many episodes have seen it?", control_flags)
+def control_command(args: argparse.Namespace) -> None:
+    "`wmvla.checks.control`."
+    from wmvla.checks.control import ControlPlan, check_control, control_line, dose_contrasts, smallest_dose, write_control
+
+    records, file = read_evaluation(args.episodes)
+    found = check_control(records, from_flags(ControlPlan, args), args.arm, args.memory_mode, args.baseline)
+    doses = dose_contrasts(records, baseline=args.baseline)
+    for dose, seen in doses.items(): print(f"dose {dose:g}: {seen}")
+    if doses: print(f"smallest dose that is seen: {smallest_dose(doses):g}")
+    print(control_line(found))
+    print_made(write_control((args.out or file.parent) / "control.json", found))

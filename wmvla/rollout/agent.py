@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float16, Float32, UInt8
 
 from ..core import Triple, UserError
 from ..files import damaged, read_dict
+from ..demos.forks import Fork
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #96655254
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Look:
     pictures: int = 1  # last frames that a decision reads
     execute: int = 8  # actions between two decisions
     cameras: tuple[str, ...] = ()  # dataset keys; empty: the environment's first camera
+    fork: Fork | None = None  # what each decision sees of the steps to come; None: nothing, and nothing is forked
 
     def __post_init__(self):
         if self.pictures < 1 or self.execute < 1:
@@ -55,6 +57,7 @@ class Seen:
     done: bool = False  # success, or the step limit
     success: bool = False
     render_ms: float = 0.0  # spent on drawing the pictures
+    future: dict[str, UInt8[np.ndarray, "k height width 3"]] | None = None  # of the next steps, from `Look.fork`; may be short
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #529379bc
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ..core import EpisodeRecord, Triple, UserError, fingerprint, near
+from ..demos.forks import check_forkable, look_ahead
 from .agent import Agent, DecisionRow, DecisionTrace, Look, Request, Seen
 
 # %% ../../nbs/50_rollout/06_episode.ipynb #b367cbc0
@@ -28,6 +29,7 @@ class Player:
     def __init__(self, environment, look: Look, film: bool = False):
         self.environment, self.look = environment, look
         self.cameras = look.cameras or environment.cameras[:1]
+        if look.fork: check_forkable(environment.task)
         for key in self.cameras:
             if key not in environment.cameras:
                 raise UserError(f"The policy reads {key}, but {environment.task} shows {', '.join(environment.cameras)}."
@@ -77,7 +79,9 @@ def hand_over(player: Player, done: bool = False, success: bool = False) -> Seen
     "What was kept since the last decision."
     states = np.stack(player.states) if player.states else np.zeros((0, 0), np.float32)
     images = {k: np.stack([i[k] for i in player.images]) for k in (player.images[0] if player.images else ())}
-    seen = Seen(player.step, tuple(player.steps), states, images, done, success, 1000 * player.drawing)
+    fork = None if done else player.look.fork
+    future = None if fork is None else look_ahead(player.environment, fork, player.cameras)
+    seen = Seen(player.step, tuple(player.steps), states, images, done, success, 1000 * player.drawing, future)
     player.steps, player.states, player.images, player.drawing = [], [], [], 0.0
     return seen
 

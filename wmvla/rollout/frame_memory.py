@@ -25,7 +25,7 @@ from ..core import UserError
 from .agent import PolicyCard
 from .batching import Sample
 from .capture import captured
-from ..policy.memory import DRAWN_SOURCES, NOT_AT_ROLLOUT, check_memory_source
+from ..policy.memory import DRAWN_SOURCES, NOT_AT_ROLLOUT, check_memory_source, fork_of
 
 # %% ../../nbs/50_rollout/04_frame_memory.ipynb #080770bb
 def check_memory(card: PolicyCard, asked: str | None) -> None:
@@ -33,6 +33,9 @@ def check_memory(card: PolicyCard, asked: str | None) -> None:
     if not card.memory:
         if asked in (None, "off"): return
         raise UserError(f"A policy of type {card.type} has no memory {asked!r} to be given; leave --memory_mode out.")
+    if fork_of(asked):
+        raise UserError(f"Memory {asked!r} is made by forking the simulator, for checkpoints of `wmvla train` alone; "
+                        "name another with --memory_mode.")
     if check_memory_source(asked or card.memory) in NOT_AT_ROLLOUT:
         raise UserError(f"Memory {asked or card.memory!r} needs futures or other episodes' predictions, which a rollout lacks; "
                         "name another with --memory_mode, or use `wmvla intervene`.")

@@ -25,6 +25,8 @@ from ..files import file_digest
 from .agent import OURS, PolicyCard, action_steps
 from .capture import check_profile
 from .frame_memory import check_memory
+from ..policy.memory import fork_of
+from ..demos.forks import check_forkable
 from .trace import has_trace, trace_name
 from ..sim.suites import EnvConfig, benchmark_of, step_limit
 from ..sim.world_names import split_world, world_name
@@ -82,7 +84,7 @@ class EvalJob:
     arm: str
     train_seed: int
     triple: Triple
-    memory: str | None = None  # None: the memory the policy was trained with
+    memory: str | None = None  # None: the memory the policy was trained with; oracle-expert, oracle-world, mix-0.25: from a fork
     video_path: str = ""  # below the config's folder; `{outcome}` becomes success or failure; empty: no video
     donors_path: str = ""  # donor bank, for shuffle and wrong_task
 
@@ -104,6 +106,7 @@ def plan_job(job: EvalJob, config: EvalConfig, card: PolicyCard) -> EvalPlan:
     if ours and job.encoder_folder is None:
         raise UserError(f"{job.policy_folder} is a checkpoint of `wmvla train`; name its encoder with --encoder.")
     if not ours: check_memory(card, job.memory)
+    if fork_of(job.memory): check_forkable(task)
     if not config.pixels and card.pixels < 0:
         raise UserError(f"{job.policy_folder} reads pictures of several sizes, or not square; say which to draw with --pixels.")
     quality = ("fast" if ours else "full") if config.quality == "auto" else config.quality

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DONATED', 'frames_needed', 'FrameHistory', 'DonorBank', 'save_donors', 'load_donors', 'decision_row',
            'trained_cameras', 'check_sight', 'EpisodeMemory', 'WorldAgent', 'check_agent', 'episode_memory',
-           'decide_world', 'first_chunk', 'world_chunk', 'traced_chunk', 'encode_fresh', 'new_clips', 'policy_sample',
-           'predict']
+           'decide_world', 'first_chunk', 'world_chunk', 'traced_chunk', 'encode_fresh', 'encode_all', 'cameras_of',
+           'new_clips', 'encode_ahead', 'policy_sample', 'predict']
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #7620c41d
 """A `WorldAgent` keeps for every episode in flight the last frames as latents, its instruction and its random numbers, and
@@ -34,6 +34,8 @@ from ..encoders.text import embed_text
 from .agent import Chunk, DecisionRow, Latency, Look, Request, checked_actions
 from .batching import FixedBatches, Sample
 from .capture import Stopwatch, captured, check_profile, shared_latency, timed_module, with_trace
+from .true_future import clips_ahead, diluted, planned_fork, told_future
+from ..policy.memory import fork_of
 from ..policy.trunk import PolicyInput, PolicyOutput
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #816dcc11
@@ -151,7 +153,8 @@ class WorldAgent:
         self.trained = policy.config.spec.acting or "off"
         self.memory = memory or self.trained
         self.frames = frames_needed(policy.config, self.memory)
-        self.look = Look(self.frames + (encoder.window - 1) * encoder.stride, execute, cameras)
+        fork = planned_fork(policy, self.memory)
+        self.look = Look(self.frames + (encoder.window - 1) * encoder.stride, execute, cameras, fork)
         self.episodes: dict[int, EpisodeMemory] = {}
         self.encode = FixedBatches(self.encode_clips, batch, f"the encoder of arm {policy.config.arm}")
         self.act = FixedBatches(self.act_alone, batch, f"arm {policy.config.arm}")
@@ -200,8 +203,8 @@ def episode_memory(agent: WorldAgent, request: Request) -> EpisodeMemory:
 def decide_world(agent: WorldAgent, requests: Sequence[Request]) -> list[Chunk]:
     "Chunks for all requests."
     watch, memories = Stopwatch(), [episode_memory(agent, r) for r in requests]
-    with watch("encode"): fresh = encode_fresh(agent, memories, requests)
-    given = [policy_sample(agent, m, r, part) for m, r, part in zip(memories, requests, fresh, strict=True)]
+    with watch("encode"): fresh, ahead = encode_fresh(agent, memories, requests), encode_ahead(agent, memories, requests)
+    given = [policy_sample(agent, m, r, part) | more for m, r, part, more in zip(memories, requests, fresh, ahead, strict=True)]
     with timed_module(watch, "predict", None if agent.trace == "off" else getattr(agent.policy, "prophet", None)):
         if agent.trained == "off": outputs = [PolicyOutput(a[None], a[None]) for a in agent.act(given)]
         else: outputs = [predict(agent, r, m, g) for r, m, g in zip(requests, memories, given, strict=True)]
@@ -234,16 +237,36 @@ def traced_chunk(agent: WorldAgent, chunk: Chunk, output: PolicyOutput, latency:
 def encode_fresh(
     agent: WorldAgent, memories: Sequence[EpisodeMemory], requests: Sequence[Request]
 ) -> list[list[list[Float[Tensor, " d"]]]]:
-    "The latents of what each episode has seen since its last decision, camera by camera; one call of the encoder."
-    clips = [new_clips(agent, m, r) for m, r in zip(memories, requests, strict=True)]
+    "The latents of what each episode has seen since its last decision, camera by camera."
+    return encode_all(agent, [new_clips(agent, m, r) for m, r in zip(memories, requests, strict=True)])
+
+
+def encode_all(agent: WorldAgent, clips: Sequence[Sequence[Tensor]]) -> list[list[list[Float[Tensor, " d"]]]]:
+    "Latents of the clips of each episode, camera by camera; one call of the encoder."
     latents = iter(agent.encode([{"clip": clip[None]} for cameras in clips for part in cameras for clip in part]))
     return [[[next(latents) for _ in part] for part in cameras] for cameras in clips]
 
 
+def cameras_of(agent: WorldAgent, request: Request) -> tuple[str, ...]:
+    "Whose pictures are read: those of the training, else the first."
+    return agent.look.cameras or tuple(request.seen.images)[:1]
+
+
 def new_clips(agent: WorldAgent, memory: EpisodeMemory, request: Request) -> list[UInt8[Tensor, "new *clip height columns 3"]]:
     "What is to be encoded of one episode, camera by camera."
-    seen, cameras = request.seen, agent.look.cameras or tuple(request.seen.images)[:1]
+    seen, cameras = request.seen, cameras_of(agent, request)
     return [frames.push(seen.steps, seen.images[name]) for frames, name in zip(memory.frames, cameras, strict=True)]
+
+
+def encode_ahead(agent: WorldAgent, memories: Sequence[EpisodeMemory], requests: Sequence[Request]) -> list[dict[str, Tensor]]:
+    "What the policy is told as its true future, from the fork of each episode; nothing without forks. After `encode_fresh`."
+    if agent.look.fork is None: return [{} for _ in requests]
+    clips = []
+    for memory, request in zip(memories, requests, strict=True):
+        shown, cameras = request.seen.future, cameras_of(agent, request)
+        assert shown is not None, "a player that has this agent's look forks at every decision"
+        clips.append([clips_ahead(frames.clips, shown[name]) for frames, name in zip(memory.frames, cameras, strict=True)])
+    return [told_future(part, agent.look.fork.steps, agent.policy.config.latent) for part in encode_all(agent, clips)]
 
 
 def policy_sample(
@@ -262,5 +285,6 @@ def predict(agent: WorldAgent, request: Request, memory: EpisodeMemory, given: d
     "The output of an arm with a memory, for one episode."
     bank = agent.donors if agent.memory in DONATED else None
     donor = None if bank is None else bank.draw(agent.memory, request.instruction, memory.random)
-    source = None if agent.memory == agent.trained else agent.memory
+    source, forked = None if agent.memory == agent.trained else agent.memory, fork_of(agent.memory)
+    if forked is not None: source, given = "oracle", given if forked[1] is None else diluted(agent.policy, given, forked[1])
     return agent.policy(PolicyInput(**given), memory=source, generator=memory.random, donor=donor)

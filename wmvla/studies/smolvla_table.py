@@ -70,10 +70,10 @@ def grid_store(preset: GridPreset, dataset: str | Path, split: Path, folder: Pat
 
 
 def grid_eval(preset: GridPreset, jobs: Sequence[GridJob], folder: Path, workers: int = 2) -> tuple[list[EvalJob], EvalConfig]:
-    "The episodes of all trainings, on the same triples, and how they are played."
+    "The episodes of all trainings that can be played as they were trained, on the same triples, and how they are played."
     triples = make_triples(expand_tasks(preset.tasks), preset.episodes)
     config = EvalConfig(preset.pixels, preset.quality, preset.limit, workers=workers, folder=str(folder))
-    return [EvalJob(job.policy, None, job.arm.record, job.seed, t) for job in jobs for t in triples], config
+    return [EvalJob(job.policy, None, job.arm.record, job.seed, t) for job in jobs if job.arm.plays for t in triples], config
 
 # %% ../../nbs/90_studies/04_smolvla_table.ipynb #e5d0e1a1
 def look_checkpoints(job: GridJob) -> CheckResult:
@@ -191,7 +191,7 @@ def counts_by(records: Sequence[EpisodeRecord], key: Callable[[EpisodeRecord], s
 def arm_rows(records: Sequence[EpisodeRecord], arms: Sequence[GridArm]) -> list[BenchmarkRow]:
     "Success of every arm in per cent, and its paired difference to the baseline in points."
     base, rows = next(arm.name for arm in arms if arm.record == "A"), []
-    for arm, found in zip(arms, phase_success(records), strict=True):
+    for arm, found in zip((arm for arm in arms if arm.plays), phase_success(records), strict=True):
         own = [r for r in records if r.arm == arm.record]
         split = "; ".join((counts_by(own, lambda r: r.task), counts_by(own, lambda r: f"training {r.train_seed}:")))
         how = f"{interval_text(found.success, 100.0)}; {split}"

@@ -52,6 +52,11 @@ class GridArm:
             guess = near(self.part, ARM_ROLES)
             raise UserError(f"Arm {self.name} plays {self.part!r}, which is no part.{guess} Parts: {ARM_ROLES}.")
 
+    @property
+    def plays(self) -> bool:
+        "Is it evaluated in rollouts? Not what was trained on true futures: LeRobot's loop has none to give it."
+        return self.memory != "oracle"
+
 # %% ../../nbs/90_studies/02_smolvla_training.ipynb #ab8c8c0d
 @dataclass(frozen=True)
 class GridPreset:

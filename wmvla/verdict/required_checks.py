@@ -34,7 +34,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 }
 
 
-INSTRUMENT = {"memory path": "wmvla check path", "information": "wmvla check information"}  # what decides words, and its command
+INSTRUMENT = {"memory path": "wmvla check path", "information": "wmvla check information",
+              "control": "wmvla control"}  # what decides words, and its command
 
 
 def stands_on(kind: str, check: str) -> bool:
