@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEEDED_POWER', 'CONTROL_WORDS', 'CONTROL_AGAIN', 'ControlPlan', 'control_word', 'ControlCheck', 'control_contrast',
-           'check_control', 'control_line', 'control_result', 'write_control', 'read_control', 'dose_contrasts',
+           'measure_control', 'control_line', 'control_result', 'write_control', 'read_control', 'dose_contrasts',
            'smallest_dose']
 
 # %% ../../nbs/65_checks/10a_control.ipynb #decfe97c
@@ -95,7 +95,7 @@ def control_contrast(
     return contrast([*own, *(r for r in records if r.arm == baseline)], name, baseline)
 
 
-def check_control(
+def measure_control(
     records: Sequence[EpisodeRecord], plan: ControlPlan, arm: str = "F-oracle", memory: str = "oracle-expert",
     baseline: str = "A",
 ) -> ControlCheck:

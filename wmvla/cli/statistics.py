@@ -198,10 +198,10 @@ def control_flags(parser: argparse.ArgumentParser) -> None:
 @command("control", "is a policy better that is told the truth, and would so many episodes have seen it?", control_flags)
 def control_command(args: argparse.Namespace) -> None:
     "`wmvla.checks.control`."
-    from wmvla.checks.control import ControlPlan, check_control, control_line, dose_contrasts, smallest_dose, write_control
+    from wmvla.checks.control import ControlPlan, measure_control, control_line, dose_contrasts, smallest_dose, write_control
 
     records, file = read_evaluation(args.episodes)
-    found = check_control(records, from_flags(ControlPlan, args), args.arm, args.memory_mode, args.baseline)
+    found = measure_control(records, from_flags(ControlPlan, args), args.arm, args.memory_mode, args.baseline)
     doses = dose_contrasts(records, baseline=args.baseline)
     for dose, seen in doses.items(): print(f"dose {dose:g}: {seen}")
     if doses: print(f"smallest dose that is seen: {smallest_dose(doses):g}")

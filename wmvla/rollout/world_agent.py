@@ -257,7 +257,7 @@ def new_clips(agent: WorldAgent, memory: EpisodeMemory, request: Request) -> lis
     seen, cameras = request.seen, cameras_of(agent, request)
     return [frames.push(seen.steps, seen.images[name]) for frames, name in zip(memory.frames, cameras, strict=True)]
 
-
+# %% ../../nbs/50_rollout/03_world_agent.ipynb #d4f55c3d
 def encode_ahead(agent: WorldAgent, memories: Sequence[EpisodeMemory], requests: Sequence[Request]) -> list[dict[str, Tensor]]:
     "What the policy is told as its true future, from the fork of each episode; nothing without forks. After `encode_fresh`."
     if agent.look.fork is None: return [{} for _ in requests]
@@ -268,7 +268,7 @@ def encode_ahead(agent: WorldAgent, memories: Sequence[EpisodeMemory], requests:
         clips.append([clips_ahead(frames.clips, shown[name]) for frames, name in zip(memory.frames, cameras, strict=True)])
     return [told_future(part, agent.look.fork.steps, agent.policy.config.latent) for part in encode_all(agent, clips)]
 
-
+# %% ../../nbs/50_rollout/03_world_agent.ipynb #20614028
 def policy_sample(
     agent: WorldAgent, memory: EpisodeMemory, request: Request, latents: Sequence[Sequence[Tensor]]
 ) -> dict[str, Tensor]:
