@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from show import ROOT, faults, is_visible, kept_outputs, show
+from show import KINDS, PLOTLY, ROOT, faults, is_visible, kept_outputs, show
 
 FOLDERS = sorted(p for p in (ROOT / "nbs").iterdir() if p.name[:1].isdigit())
 # glue of files, processes and command lines: pytest is their honest form, there is nothing to look at
@@ -15,11 +15,7 @@ PLUMBING = {
     "00_foundation/01_files", "00_foundation/02_folders", "00_foundation/03_processes", "00_foundation/04_seals",
     "00_foundation/05_lines", "00_foundation/09_foreign", "00_foundation/10_moved",
     "15_sim/03_libero_files", "15_sim/04_libero_pro", "20_demos/02_journal",
-    "90_studies/00_papermill", "90_studies/01_demo", "90_studies/02_smolvla_training", "90_studies/03_smolvla_offline",
-    "90_studies/04_smolvla_table", "90_studies/05_jupyter",
-    "95_cli/00_flags", "95_cli/01_dataset", "95_cli/02_record", "95_cli/03_policies", "95_cli/04_world", "95_cli/05_statistics",
-    "95_cli/06_preflight", "95_cli/07_export", "95_cli/08_interventions", "95_cli/09_comparison", "95_cli/10_lerobot_train",
-    "95_cli/11_lerobot_eval", "95_cli/12_main",
+    "90_studies/01_demo", "95_cli/08_interventions", "95_cli/10_lerobot_train",
 }
 TO_COME = {p.name for p in FOLDERS} - {
     "17_gym",
@@ -27,7 +23,7 @@ TO_COME = {p.name for p in FOLDERS} - {
     "50_rollout",
     "65_checks",
     "00_foundation", "10_data", "12_toy", "15_sim", "20_demos", "25_encoders", "30_latents", "35_world", "40_policy", "45_train",
-    "55_stats", "60_ablate", "70_verdict", "75_view", "80_plugin",
+    "55_stats", "60_ablate", "70_verdict", "75_view", "80_plugin", "90_studies", "95_cli",
 }  # folders whose lessons do not all show yet; it only shrinks
 SHARE = 0.3  # stored outputs over visible cells that are not exported
 
@@ -42,6 +38,10 @@ def name_of(path: Path) -> str:
 
 NOTEBOOKS = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if not any(part[0] in "._" for part in p.parts[1:])]
 LIBRARY = [p for p in NOTEBOOKS if p.parent in FOLDERS and name_of(p) not in PLUMBING]
+
+
+SHELVES = [p for p in NOTEBOOKS if p.parent.name in ("benchmarks", "tutorials", "experiments")]
+RUN_FOR_HOURS = {"experiments/phases", "experiments/smolvla_arms"}  # and nothing of theirs is committed as a table
 
 
 def shown(notebook: NotebookNode) -> tuple[int, int, int]:
@@ -59,6 +59,17 @@ def test_a_folder_shows(folder):
         cells, outputs, pictures = map(sum, zip(*counts.values(), strict=True))
         assert outputs >= SHARE * cells, f"{outputs} outputs in {cells} visible cells: {counts}"
         assert pictures, "no picture in the whole folder: draw what can be seen, then `make show`"
+
+
+@pytest.mark.parametrize("path", [p for p in SHELVES if name_of(p) not in RUN_FOR_HOURS], ids=name_of)
+def test_what_is_run_with_parameters_shows_an_example_or_what_was_measured_last(path):
+    assert shown(read(path))[1]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_every_figure_is_seen_without_plotly(path):
+    kinds = [set(o.data) for cell in read(path).cells for o in cell.get("outputs", []) if "data" in o]
+    assert all(kind & {*KINDS} for kind in kinds if PLOTLY in kind), "`make show` draws a picture beside it"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)

@@ -2,7 +2,9 @@
 
 A notebook runs in a temporary folder, on the CPU with one thread, its own checkout first on the path. Stored are the outputs of
 visible lessons: no progress bars, no hidden or exported cells, pictures without metadata and in at most 256 colours. What would
-differ from run to run or is too large is refused by name, and the notebook stays as it was.
+differ from run to run or is too large is refused by name, and the notebook stays as it was. A picture is drawn beside every
+plotly figure, by Chromium, because GitHub shows no plotly. A notebook with cells tagged `committed` runs these alone: they read
+what was measured before, where measuring takes hours.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,9 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parent.parent
 MOST = 400_000  # bytes of a notebook with its outputs
+KINDS = ("image/png", "image/jpeg")
+PLOTLY, LASTING = "application/vnd.plotly.v1+json", "committed"  # kind of output; tag of a cell
+DRAW = "f => Plotly.toImage(f, {format: 'png', width: f.layout.width || 640, height: f.layout.height || 400})"
 STYLE = """figure.dpi: 80
 figure.figsize: 6, 2.6
 font.size: 9
@@ -46,7 +52,8 @@ def run_cells(notebook: NotebookNode, where: Path, allow_errors: bool = False) -
     from nbdev.config import get_config
 
     skipped = re.compile(rf"^#\|\s*({'|'.join(get_config().tst_flags.split())})\b", re.M)
-    kept = [cell for cell in notebook.cells if cell.cell_type != "code" or not skipped.search(cell.source)]
+    lasting = [cell for cell in notebook.cells if LASTING in cell.metadata.get("tags", [])]
+    kept = [cell for cell in lasting or notebook.cells if cell.cell_type != "code" or not skipped.search(cell.source)]
     running = NotebookNode({**notebook, "cells": kept})  # shares its cells, so the outputs appear in `notebook`
     resources = {"metadata": {"path": where}}
     options = {"kernel_name": "python3", "timeout": 600, "coalesce_streams": True, "allow_errors": allow_errors}
@@ -71,6 +78,40 @@ def kept_outputs(cell: NotebookNode) -> list[NotebookNode]:
     return kept
 
 
+def draw_figures(figures: list[NotebookNode]) -> list[str]:
+    """PNG of plotly figures as base64, drawn by Chromium (Debian's, else playwright's own)."""
+    from playwright.sync_api import sync_playwright
+    from plotly.offline import get_plotlyjs
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] * (os.geteuid() == 0))
+        page = browser.new_page()
+        page.add_script_tag(content=get_plotlyjs())
+        drawn = [page.evaluate(DRAW, {key: figure[key] for key in ("data", "layout")}) for figure in figures]
+        browser.close()
+    return [picture.partition(",")[2] for picture in drawn]
+
+
+def photographed(png: str) -> str:
+    """The picture as a smaller JPEG: where frames of film are in it, a PNG is four times as large."""
+    from PIL import Image
+
+    picture, stored = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    picture.thumbnail((480, 480))
+    picture.save(stored, "JPEG", quality=50, optimize=True)
+    return base64.b64encode(stored.getvalue()).decode()
+
+
+def beside_plotly(notebook: NotebookNode) -> None:
+    """Add a picture to every plotly figure of a notebook: a JPEG where it holds frames, else a PNG."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", []) if PLOTLY in output.get("data", {})]
+    pictures = draw_figures([output["data"][PLOTLY] for output in outputs]) if outputs else []
+    for data, picture in zip((output["data"] for output in outputs), pictures, strict=True):
+        for kind in KINDS: data.pop(kind, None)
+        if data[PLOTLY]["layout"].get("images"): data["image/jpeg"] = photographed(picture)
+        else: data["image/png"] = smaller(picture)
+
+
 def said(output: NotebookNode) -> str:
     """All text of an output."""
     parts = [output.get("text", ""), *(text for kind, text in sorted(output.get("data", {}).items()) if kind.startswith("text"))]
@@ -89,9 +130,9 @@ def faults(notebook: NotebookNode) -> list[str]:
 
 
 def unlike(old: NotebookNode, new: NotebookNode) -> bool:
-    """Do two runs of a cell show something else, counters and addresses aside?"""
-    plain = lambda cell: [re.sub(r" at 0x\w+", "", said(o)) + o.get("data", {}).get("image/png", "").strip()
-                          for o in cell.get("outputs", [])]
+    """Do two runs of a cell show something else, counters, addresses and the fonts of a browser aside?"""
+    drawn = lambda data: str(data[PLOTLY]) if PLOTLY in data else data.get("image/png", "").strip()
+    plain = lambda cell: [re.sub(r" at 0x\w+", "", said(o)) + drawn(o.get("data", {})) for o in cell.get("outputs", [])]
     return plain(old) != plain(new)
 
 
@@ -113,6 +154,7 @@ def show(path: Path, check: bool = False) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "code": cell.outputs = kept_outputs(cell)
     notebook.metadata.pop("widgets", None)  # progress bars
+    beside_plotly(notebook)
     wrong = faults(notebook)
     if (size := len(text := nbformat.writes(notebook))) > MOST:
         wrong.append(f"{size:,} bytes, over {MOST:,}: fewer or smaller pictures")
