@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['meets', 'BenchmarkRow', 'judge_target', 'PairedRatio', 'timed_rate', 'paired_ratio', 'anonymous_memory', 'MemoryPeak',
            'start_fresh', 'return_freed', 'sample_peak', 'peak_memory', 'crew', 'machine', 'Benchmark',
-           'read_benchmark', 'amount', 'results_table', 'write_benchmark', 'committed_table', 'end_on_error',
-           'start_benchmark']
+           'read_benchmark', 'amount', 'results_table', 'write_benchmark', 'end_on_error', 'start_benchmark']
 
 # %% ../nbs/00_foundation/08_measure.ipynb #32011c5b
 """What a benchmark notebook needs: rows that judge themselves, ratios of paired runs, peak memory of a step.
@@ -39,7 +38,7 @@ import psutil
 
 from .core import UserError, plain
 from .files import read_json, write_json
-from .runs import Run, checkout, create_run, finish_run, git_state, now, package_versions
+from .runs import Run, create_run, finish_run, git_state, now, package_versions
 
 # %% ../nbs/00_foundation/08_measure.ipynb #4753ac1a
 def meets(
@@ -291,17 +290,6 @@ def write_benchmark(
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(results_table(made), encoding="utf-8")
     return made
-
-# %% ../nbs/00_foundation/08_measure.ipynb #fe71c92d
-def committed_table(name: str, home: Path | None = None) -> str:
-    "The table of a benchmark in `docs/benchmarks` of a checkout (default: the one around), without how; else where to find it."
-    home = home or checkout()
-    page = home/"docs/benchmarks"/f"{name}.md" if home else None
-    if page is None or not page.is_file(): return f"No results of {name} lie here; they are in the repository's docs/benchmarks."
-    lines = page.read_text(encoding="utf-8").splitlines()[1:]
-    cells = [re.split(r"(?<!\\)\|", line) if line.startswith("|") else [line] for line in lines]
-    how = next((len(row) - 2 for row in cells if row[-2:-1] == [" how "]), 0)
-    return "\n".join("|".join(row[:how] + row[how + 1 :] if how and len(row) > 1 else row) for row in cells).strip()
 
 # %% ../nbs/00_foundation/08_measure.ipynb #3cf94668
 def end_on_error(run: Run, shell: Any) -> None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHELVES', 'own_notebooks', 'experiment_folders', 'Parameter', 'Experiment', 'read_parameters', 'read_experiment',
            'list_experiments', 'known_experiments', 'find_experiment', 'check_parameters', 'parse_parameters',
-           'all_lessons', 'check_output', 'run_notebook', 'readable_cells', 'to_html']
+           'all_lessons', 'check_output', 'run_notebook', 'readable_cells', 'to_html', 'committed_table']
 
 # %% ../../nbs/90_studies/00_papermill.ipynb #669ef8f4
 """Experiments are notebooks with a cell tagged `parameters`; papermill runs them.
@@ -21,6 +21,7 @@ parameter without a word, and the result would carry a name it did not earn.
 import ast
 import html
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ..core import UserError, near
 from ..files import atomic_file
+from ..runs import checkout
 from ..view.page import STYLE_SHEET, figure_html, page_html
 
 # %% ../../nbs/90_studies/00_papermill.ipynb #9d05a465
@@ -244,3 +246,14 @@ def to_html(
     body, _ = exporter.from_notebook_node(notebook)
     with atomic_file(html_path) as work: work.write_text(page_html(title, STYLE_SHEET + body), encoding="utf-8")
     return html_path
+
+# %% ../../nbs/90_studies/00_papermill.ipynb #fe71c92d
+def committed_table(name: str, home: Path | None = None) -> str:
+    "The table of a benchmark in `docs/benchmarks` of a checkout (default: the one around), without how; else where to find it."
+    home = home or checkout()
+    page = home/"docs/benchmarks"/f"{name}.md" if home else None
+    if page is None or not page.is_file(): return f"No results of {name} lie here; they are in the repository's docs/benchmarks."
+    lines = page.read_text(encoding="utf-8").splitlines()[1:]
+    cells = [re.split(r"(?<!\\)\|", line) if line.startswith("|") else [line] for line in lines]
+    how = next((len(row) - 2 for row in cells if row[-2:-1] == [" how "]), 0)
+    return "\n".join("|".join(row[:how] + row[how + 1 :] if how and len(row) > 1 else row) for row in cells).strip()
