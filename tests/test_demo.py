@@ -62,7 +62,7 @@ def test_a_killed_run_continues_after_its_last_finished_stage(done):
     assert status == "killed"
     assert continued.returncode == 0, continued.stderr
     assert made and {p: p.stat().st_mtime_ns for p in made} == made, "a finished stage was done again"
-    assert "] encode" not in continued.stderr and "] train" in continued.stderr
+    assert "] encode" not in continued.stderr and "] train" in continued.stderr and "] path" in continued.stderr
     assert read_run(run).status == "done"
 
 
@@ -70,7 +70,11 @@ def test_a_killed_run_continues_after_its_last_finished_stage(done):
 def test_the_last_lines_are_table_verdict_and_report(done):
     _, run, _, _, continued = done
     lines = continued.stdout.strip().splitlines()
-    assert [line.split()[0] for line in lines[-8:-4]] == ["A", "F", "F-history", "F-present"]
+    first = next(i for i, line in enumerate(lines) if line.startswith("arm "))
+    arms = [line.split()[0] for line in lines[first + 1 : lines.index("", first)]]
+    assert arms == ["A", "F-video", "F-history", "F-present", "F-oracle"]
+    asked = ("named before the run: F-video - F-history", "memory path: ", "information: ", "control: ")
+    assert all(any(line.startswith(start) for line in lines) for start in asked)
     assert lines[-2] == read_json(run / "verdict.json")["sentence"]
     report = Path(lines[-1])
     assert report == run / "report.html" and 0 < report.stat().st_size < 10e6
@@ -105,13 +109,13 @@ def twin(done):
 @pytest.mark.slow
 def test_checkpoints_are_bit_equal(twin):
     first, second = map(digests, twin)
-    assert len(first) == 9 and first == second
+    assert len(first) == 12 and first == second  # the encoder, five arms twice, F-oracle-shuffle
 
 
 @pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_number_of_workers(twin):
     first, second = (without_latency(read_parquet(run / "episodes.parquet")) for run in twin)
-    assert len(first) == 32 and first == second
+    assert len(first) == 40 and first == second
 
 
 @pytest.mark.slow
@@ -158,8 +162,8 @@ def test_each_command_continues_where_another_ended(done, tmp_path, capsys):
     rollout = ["--tasks", "drawer-open-v3", "--episodes", "1", "--limit", "8", "--pixels", "32", "--workers", "1"]
     code, out, err = run_command(capsys, "eval", checkpoint, "--encoder", encoder, "--out", tmp_path / "eval", *rollout)
     assert code == 0 and "0/1" in out and (tmp_path / "eval" / "episodes.parquet").exists(), err
-    code, out, _ = run_command(capsys, "compare", run, "F", "A", "--out", tmp_path / "claim")
-    assert code == 0 and out.startswith("F - A:")
+    code, out, _ = run_command(capsys, "compare", run, "F-video", "A", "--out", tmp_path / "claim")
+    assert code == 0 and out.startswith("F-video - A:")
     assert read_json(tmp_path / "claim" / "claim.json")["roles"]["history"] == ["F-history"]
     code, out, _ = run_command(capsys, "runs", "--runs", done[0])
     assert code == 0 and "first" in out and "done" in out
@@ -222,7 +226,7 @@ def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
     store = next((run / "cache").glob("*/*/*"))
     shutil.copytree(store, tmp_path / "store")
     write_meta(tmp_path / "store", replace(read_meta(store), fingerprint="0" * 16))
-    made = ["--store", tmp_path / "store", "--checkpoint", run / "arms" / "F" / "s0" / "checkpoints" / "last"]
+    made = ["--store", tmp_path / "store", "--checkpoint", run / "arms" / "F-history" / "s0" / "checkpoints" / "last"]
     said = refused(capsys, "intervene", run / "dataset", *made)
     assert store.name in said and "0" * 16 in said
 
@@ -255,6 +259,7 @@ def test_without_egl_the_packages_are_named(tmp_path):
 @pytest.mark.slow
 def test_run_json_is_whole(done):
     record = json.loads((done[1] / "run.json").read_text())
-    assert list(record["stages"]) == ["record", "encode", "train", "evaluate", "intervene", "judge", "report"]
+    assert list(record["stages"]) == [
+        "record", "encode", "ask", "train", "path", "evaluate", "intervene", "judge", "report"]
     assert record["versions"]["mujoco"] == "3.3.2"
     assert record["checks"] and {"name", "passed", "saw", "fix", "unsure", "decides"} == set(record["checks"][0])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECOVERED', 'NEWS', 'INFORMATION_AGAIN', 'InformationQuestion', 'explained_change', 'explained_position',
-           'recovered_shares', 'InformationCheck', 'check_information', 'write_information', 'read_information',
-           'information_table', 'information_line']
+           'recovered_shares', 'InformationCheck', 'check_information', 'ask_information', 'write_information',
+           'read_information', 'information_table', 'information_line']
 
 # %% ../../nbs/65_checks/09_information.ipynb #7ac99572
 """Shares of the future's change, on validation episodes, by step: how much of it the present (with the state) explains, how much
@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..ablate.change import (
-    NO_POSITION, ChangeWindows, ShareRow, change_windows, displacement, foretold_change, linear_probe, share_rows)
+from wmvla.ablate.change import (
+    NO_POSITION, ChangeWindows, ShareRow, change_windows, displacement, foretold_change, linear_probe, object_position,
+    share_rows)
 from ..ablate.reference import PLAIN
 from ..ablate.regression import RegressionConfig, best_regression
 from ..core import UserError
@@ -32,8 +33,9 @@ from ..data.normalise import Normaliser
 from ..data.windows import episode_frames
 from ..seals import read_sealed, write_sealed
 from ..stats.paired import Interval
-from ..train.batches import TrainData
+from ..train.batches import TrainData, fit_normalisers
 from ..train.callbacks import spread_frames
+from ..world.given import check_given, open_given
 
 # %% ../../nbs/65_checks/09_information.ipynb #ab22976b
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,9 @@ class InformationCheck:
         if any(map(math.isnan, lows)): return "cannot tell"
         return "not testable" if min(lows) > RECOVERED else "testable"
 
+    def __repr__(self) -> str: return f"InformationCheck({information_line(self)})"
+    def _repr_markdown_(self) -> str: return f"{information_table(self)}\n\n{information_line(self)}"
+
 # %% ../../nbs/65_checks/09_information.ipynb #a1568eae
 def check_information(q: InformationQuestion, prophet: str = "given") -> InformationCheck:
     "All shares; `UserError` where the split has no validation part, or fewer than two labelled episodes."
@@ -138,6 +143,22 @@ def check_information(q: InformationQuestion, prophet: str = "given") -> Informa
     about = q.data.table.dataset, q.data.table.content, q.data.split.hash, q.data.store.fingerprint
     return InformationCheck(*about, prophet, len(q.labelled), tuple(explained), tuple(recovered_shares(q, seen, read)),
                             NO_POSITION if q.position is None else "", q.seed)
+
+# %% ../../nbs/65_checks/09_information.ipynb #0fdea8df
+def ask_information(
+    data: TrainData,
+    prophet: str | Path,  # folder of `wmvla prophet`
+    labelled: Sequence[int],  # episodes with actions; places in the table
+    origin: str = "given",  # where Prophet comes from, in words
+    seed: int = 0,  # of the regressions
+) -> InformationCheck:
+    "`check_information` of the Prophet in a folder. `UserError` where it is damaged, reads other latents, or saw validation."
+    given, device = open_given(prophet), data.state.device
+    check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
+    states, position = fit_normalisers(data)[1], object_position(data.table)
+    question = InformationQuestion(data, given.prophet.to(device), given.latents.to(device), states, tuple(labelled), position,
+                                   seed=seed)
+    return check_information(question, origin)
 
 # %% ../../nbs/65_checks/09_information.ipynb #5cca94ed
 INFORMATION_AGAIN = "run the same `wmvla check information` again"

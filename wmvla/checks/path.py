@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['READS', 'PATH_WORDS', 'PATH_ARMS', 'PATH_AGAIN', 'PathErrors', 'PathScore', 'drawn_means', 'path_score', 'path_jobs',
-           'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'write_path', 'read_path', 'path_line',
-           'path_lines']
+           'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'measured_path', 'write_path',
+           'read_path', 'path_line', 'path_lines']
 
 # %% ../../nbs/65_checks/10_path.ipynb #9a67ee0f
 """The path check: `F-oracle` is trained on true futures, and once more on the true futures of other episodes, in several
@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..ablate.reference import PlainReference, policy_errors
-from ..core import UserError, fingerprint, plain
+from ..ablate.reference import PlainReference, plain_reference, policy_errors
+from ..core import UserError, fingerprint, plain, torch_threads
 from ..policy.trunk import PolicyConfig
-from ..policy.world_policy import WorldPolicy, raw_gates
+from ..policy.world_policy import WorldPolicy, open_checkpoint, raw_gates
+from ..processes import parallel_map
 from ..seals import read_sealed, write_sealed
 from ..stats.paired import Interval, expanded_tail
 from ..train.batches import TrainData, batch_to, make_batch
 from ..train.callbacks import spread_frames
 from ..train.config import TrainConfig, TrainJob
+from ..train.loop import train_policy
 
 # %% ../../nbs/65_checks/10_path.ipynb #7626d541
 @dataclass(frozen=True, eq=False)
@@ -157,6 +159,9 @@ class PathCheck:
         "One of `PATH_WORDS`."
         return self.score.word
 
+    def __repr__(self) -> str: return f"PathCheck({path_line(self)})"
+    def _repr_markdown_(self) -> str: return path_lines(self)
+
 # %% ../../nbs/65_checks/10_path.ipynb #1f9a7d33
 def memory_share(policy: WorldPolicy, data: TrainData, most: int = 512) -> float:
     "Mean |update| / |state| of a policy's fusions on validation frames; nan without a memory."
@@ -182,6 +187,20 @@ def measure_path(
         tuple(reference.present.error.tolist()), tuple(reference.future.error.tolist()),
         tuple(reference.present.weight.tolist()), reference.names,
         tuple(memory_share(policy, data) for policy in own), tuple(sum(s) / len(s) for s in strengths))
+
+# %% ../../nbs/65_checks/10_path.ipynb #a5b96d0d
+def measured_path(
+    jobs: Sequence[TrainJob],  # of `path_jobs`
+    data: TrainData,  # as the jobs read it
+    workers: int = 1,  # trainings side by side; no result depends on it
+    seed: int = 0,  # of the regressions
+) -> PathCheck:
+    "Train what is not trained, and measure. `UserError` where a folder holds another training."
+    trained = map(train_policy, jobs) if workers == 1 else parallel_map(train_policy, jobs, workers, "path check")
+    for _ in trained: pass  # each leaves its folder
+    policies = {arm: [open_checkpoint(job.checkpoint) for job in jobs if job.policy.arm == arm] for arm in PATH_ARMS}
+    seeds = [job.seed for job in jobs if job.policy.arm == PATH_ARMS[0]]
+    with torch_threads(jobs[0].train.threads): return measure_path(policies, seeds, data, plain_reference(data, seed=seed))
 
 # %% ../../nbs/65_checks/10_path.ipynb #a62a9db4
 PATH_AGAIN = "run the same `wmvla check path` again"

@@ -58,6 +58,7 @@ from ..policy.trunk import ARMS
 from ..policy.world_policy import open_checkpoint
 from ..demos.replay import ReplayRow
 from ..sim.render import RenderSettings
+from ..train.batches import labelled
 from ..train.evidence import MovedRow
 from ..train.loop import TrainReport
 
@@ -187,11 +188,13 @@ def look_normalisers(
     folders: Mapping[str, Path],  # `F s1` -> checkpoint
     table: EpisodeTable,
     split: Split,  # of the train part
+    labels: int = 0,  # episodes of each task whose actions were learned from; 0: all
 ) -> CheckResult:
     "`check_normalisation` of the first checkpoint's states and actions, `check_same_statistics` of all; who fails first speaks."
     same = check_same_statistics({name: statistics_of(folder) for name, folder in folders.items()})
     if not folders: return same
-    (name, folder), frames = next(iter(folders.items())), np.isin(table.episode_of_frame, split.train)
+    (name, folder), learned = next(iter(folders.items())), labelled(table, split.train, labels)
+    frames = np.isin(table.episode_of_frame, learned)
     policy = open_checkpoint(folder)
     pairs = {"states": (policy.states, table.state), "actions": (policy.actions, table.action)}
     fits = {f"{what} of {name}": check_normalisation(n, torch.from_numpy(values[frames])) for what, (n, values) in pairs.items()}

@@ -238,60 +238,42 @@ def checked_parts(args: argparse.Namespace) -> tuple:
     return data, policy, recipe, split
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #bcead9a3
-def prophet_asked(args: argparse.Namespace, data: Any, policy: Any, recipe: Any) -> tuple:
-    "(Prophet, normaliser of its latents, where it comes from): that of `--prophet`, else one that is trained here."
+def prophet_asked(args: argparse.Namespace, data: Any, policy: Any, recipe: Any) -> tuple[Path, str]:
+    "(folder of a Prophet, where it comes from): that of `--prophet`, else one that is trained here."
     from wmvla.policy.arm_memory import build_prophet
     from wmvla.train.film import FilmJob, Reel, prophet_below
-    from wmvla.world.given import check_given, open_given
+    from wmvla.world.given import read_about
 
-    folder, origin = args.prophet, f"trained here, {recipe.steps} steps"
-    if folder is None:
-        built = build_prophet(replace(policy, arm="F"))
-        assert built is not None, "arm F has a Prophet"
-        film = Reel(data.store, tuple(data.split.train))
-        folder = prophet_below(args.out, FilmJob((film,), built.config, replace(recipe, labels=0), seed=args.seed, show=True))
-    given, device = open_given(folder), data.state.device
-    check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
-    if args.prophet is not None: origin = f"{folder}, of the {given.about.predicts}"
-    return given.prophet.to(device), given.latents.to(device), origin
+    if args.prophet is not None: return args.prophet, f"{args.prophet}, of the {read_about(args.prophet).predicts}"
+    built = build_prophet(replace(policy, arm="F"))
+    assert built is not None, "arm F has a Prophet"
+    film = Reel(data.store, tuple(data.split.train))
+    job = FilmJob((film,), built.config, replace(recipe, labels=0), seed=args.seed, show=True)
+    return prophet_below(args.out, job), f"trained here, {recipe.steps} steps"
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #066c42f3
 def check_information_command(args: argparse.Namespace) -> Path:
     "`wmvla.checks.information`."
-    from wmvla.ablate.change import object_position
-    from wmvla.checks.information import (
-        InformationQuestion, check_information, information_line, information_table, write_information)
+    from wmvla.checks.information import ask_information, information_line, information_table, write_information
     from wmvla.core import torch_threads
-    from wmvla.train.batches import fit_normalisers, labelled
+    from wmvla.train.batches import labelled
 
     data, policy, recipe, _ = checked_parts(args)
     known = [data.table.place(n) for n in args.labelled] or labelled(data.table, data.split.train, recipe.labels)
     with torch_threads(recipe.threads):
-        prophet, latents, origin = prophet_asked(args, data, policy, recipe)
-        states, position = fit_normalisers(data)[1], object_position(data.table)
-        asked = InformationQuestion(data, prophet, latents, states, tuple(known), position, seed=args.seed)
-        found = check_information(asked, origin)
+        folder, origin = prophet_asked(args, data, policy, recipe)
+        found = ask_information(data, folder, known, origin, args.seed)
     print(information_table(found), information_line(found), sep="\n\n")
     return write_information(args.out/"information.json", found)
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #4911915c
 def check_path_command(args: argparse.Namespace) -> Path:
     "`wmvla.checks.path`; trainings that a killed call finished, or began, are gone on with."
-    from wmvla.ablate.reference import plain_reference
-    from wmvla.checks.path import PATH_ARMS, measure_path, path_jobs, path_lines, write_path
-    from wmvla.core import torch_threads
-    from wmvla.policy.world_policy import open_checkpoint
-    from wmvla.processes import parallel_map
-    from wmvla.train.loop import train_policy
+    from wmvla.checks.path import measured_path, path_jobs, path_lines, write_path
 
     data, policy, recipe, split = checked_parts(args)
     jobs = path_jobs(policy, recipe, Path(args.dataset), tuple(args.store), split, args.out, args.seeds, args.workers == 1)
-    jobs = [replace(job, replace=args.replace) for job in jobs]
-    trained = map(train_policy, jobs) if args.workers == 1 else parallel_map(train_policy, jobs, args.workers, "path check")
-    for _ in trained: pass  # each leaves its folder
-    with torch_threads(recipe.threads):
-        policies = {arm: [open_checkpoint(job.checkpoint) for job in jobs if job.policy.arm == arm] for arm in PATH_ARMS}
-        found = measure_path(policies, args.seeds, data, plain_reference(data, seed=args.seed))
+    found = measured_path([replace(job, replace=args.replace) for job in jobs], data, args.workers, args.seed)
     print(path_lines(found))
     return write_path(args.out/"path.json", found)
 

@@ -175,7 +175,7 @@ def trained_checks(args: argparse.Namespace, table: Any) -> list:
         return [Check(name, partial(cannot_tell, name, said, "Name it with --split, or finish the training."))
                 for name in ("action error", "trained parameters", "split")]
     named = {f"{r.arm} s{r.seed}": r for r in reports}
-    same = partial(look_normalisers, dict(zip(named, ours, strict=False)), table, split)
+    same = partial(look_normalisers, dict(zip(named, ours, strict=False)), table, split, reports[0].labels)
     return [*training_checks(named, split), Check("normalisation", same)]
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #73a9bb01

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['simulator_tasks', 'used_states', 'Dataset', 'split_of', 'split_place', 'working', 'summary_of', 'spread_frames_of',
-           'dataset_text', 'first_episodes', 'dataset_strips', 'task_rows', 'dataset_card', 'load']
+           'dataset_text', 'first_episodes', 'dataset_strips', 'task_rows', 'dataset_card', 'load', 'study_dataset']
 
 # %% ../../nbs/88_lab/02_dataset.ipynb #0bfb7433
 """The first of the five objects. A `Dataset` is a table of episodes, its split, and the run folder where everything that is
@@ -26,7 +26,7 @@ from ..data.episodes import EpisodeTable, camera_view, decode_frames, read_episo
 from ..data.splits import Split, find_split, load_split, make_split, save_split, split_path
 from ..files import atomic_file, write_json
 from .cards import GREY, Line, beside, card, card_facts, card_table, chart, film_strip, note
-from .folders import RunLayout, lab_home, shown_path, stage
+from .folders import RunLayout, Shared, lab_home, shown_path, stage
 from ..runs import find_run
 
 # %% ../../nbs/88_lab/02_dataset.ipynb #07306f5f
@@ -53,11 +53,13 @@ class Dataset:
 
     encode: Callable[..., Any]  # in lab.latents
 
-    def __init__(self, table: EpisodeTable, source: str, home: Path, split_file: Path | None = None):
+    def __init__(self, table: EpisodeTable, source: str, home: Path, split_file: Path | None = None,
+                 shared: Shared | None = None):
         self.table = table  # states, actions, instructions: plain arrays, a row a frame
         self.source = source  # as it can be loaded again: a folder, or a hub id
         self.home = home  # the run folder of what is made from it
         self.split_file = split_file  # where its split lies; None: beside it, else in the run folder
+        self.shared = shared  # of a study, which notes its stages itself; None: each thing made is noted in the home's run.json
 
     @cached_property
     def split(self) -> Split: "Which episodes train and which validate; made once, by task."; return split_of(self)
@@ -94,7 +96,10 @@ def split_place(data: Dataset) -> Path:
 
 @contextmanager
 def working(data: Dataset, name: str) -> Iterator[Path]:
-    "A stage in the dataset's run folder, which also says what it was made from: `dataset` is a link to it."
+    "A stage in the dataset's run folder, which also says what it was made from: `dataset` is a link to it. A study has its own."
+    if data.shared is not None:
+        yield data.home
+        return
     with stage(data.home, {"lab": "dataset", "source": data.table.dataset, "content": data.table.content}, name) as home:
         write_json(home/"lab.json", {"dataset": data.source, "camera": data.table.camera})
         link = home/"dataset"
@@ -174,3 +179,13 @@ def load(
     table = read_episodes(source, revision=revision)
     if camera: table = camera_view(table, camera)
     return Dataset(table, source, lab_home(runs, table.dataset, table.content))
+
+# %% ../../nbs/88_lab/02_dataset.ipynb #7e4a3650
+def study_dataset(
+    home: Path,  # run folder of the study
+    shared: Shared,  # settings of all its calls
+    source: str | Path = "",  # the dataset; empty: the one in the run folder
+) -> Dataset:
+    "The dataset of a study's run: what is made of it lies in that run, under plain names, and the study notes its stages itself."
+    data = load(source or RunLayout(home).dataset, runs=home.parent)
+    return Dataset(data.table, data.source, home, RunLayout(home).split, shared)

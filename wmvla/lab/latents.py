@@ -28,7 +28,7 @@ from ..encoders.small import SmallEncoderConfig
 from ..files import read_dict, write_json
 from .cards import BLUE, GREY, ORANGE, Line, beside, card, card_facts, chart, film_strip, note
 from .dataset import Dataset, first_episodes, split_place, working
-from .folders import RunLayout, named_after, patch, shown_path
+from .folders import RunLayout, Shared, named_after, patch, shown_path
 from ..latents.encode import encode_dataset, ready_encoder
 from ..latents.movement import MovementTable, measure_movement, movement_sentence
 from ..latents.store import LatentStore, open_store, unfinished
@@ -151,11 +151,14 @@ def encode(
     encoder: str = "small",  # small (trained here), dinov2, siglip2, vjepa2, ..., a hub id, or a folder
     workers: int | None = None,  # processes; None: one a core, or one a GPU
     device: str = "auto",  # auto, cpu or cuda
+    seed: int | None = None,  # of the small encoder's training; None: 0
     **settings: Any,  # fields of `EncoderConfig`; for small also of `SmallEncoderConfig`: pixels, side, width, steps
 ) -> Latents:
     "The latents of every frame; continues after a kill, finds what is finished. `UserError` for an unknown encoder or setting."
     check_settings(settings, EncoderConfig, *[SmallEncoderConfig] * (encoder == "small"))
+    shared = self.shared or Shared()
     other = {} if self.table.camera == self.table.cameras[0] else {"camera": self.table.camera}
+    other |= {} if seed is None else {"seed": seed}
     words = named_after("encoder", settings | other | ({} if encoder == "small" else {"encoder": encoder}))
     mark, at = self.home/"latents"/f"{words}.json", RunLayout(self.home)
     moves = Path(encoder).exists()  # the encoder of a folder may have been trained anew
@@ -163,7 +166,8 @@ def encode(
     split_place(self)  # before the stage, since it may be one itself
     with working(self, f"encode {encoder}"):
         small = at.path/words if encoder == "small" else at.encoder
-        config = ready_encoder(self.table, lambda: self.split, {"encoder": encoder, **settings}, small)
+        given = {"encoder": encoder, **shared.encode, **settings}
+        config = ready_encoder(self.table, lambda: self.split, given, small, shared.seed if seed is None else seed)
         store, _ = encode_dataset(self.table, config, at.cache, workers, device)
         write_json(mark, {"store": str(store.root)})
     return Latents(self, store, encoder)

@@ -39,8 +39,8 @@ class OpenedRun:
     def trained(self) -> dict[str, Trained]: "Its finished trainings, as `F s0`."; return trained_in(self)
     @cached_property
     def records(self) -> list[EpisodeRecord]: "Its episodes, of all policies."; return records_in(self)
-    def compare(self, first: str = "F", second: str = "A") -> Comparison:
-        "Two of its arms on the episodes that were played, with the checks that ran."
+    def compare(self, first: str = "", second: str = "A") -> Comparison:
+        "Two of its arms on the episodes that were played, with the checks that ran; empty: the arm that the run is about."
         return compared(self, first, second)
     def __repr__(self) -> str: return f"OpenedRun({self.run.record.id}: {self.run.status}, stages {', '.join(self.run.stages)})"
     def _repr_html_(self) -> str: return run_card(self)
@@ -60,7 +60,7 @@ def latents_in(run: OpenedRun) -> list[Latents]:
     stores = [file.parent for file in sorted((run.path/"cache").glob("**/meta.json"))]
     return [Latents(run.data, open_store(root)) for root in stores if not unfinished(root)]
 
-
+# %% ../../nbs/88_lab/08_opened.ipynb #7acdbbdd
 def trained_in(run: OpenedRun) -> dict[str, Trained]:
     "Every training that is finished, the weights of its last step."
     stores, found = {z.store.fingerprint: z.store.root for z in run.latents}, {}
@@ -81,9 +81,12 @@ def records_in(run: OpenedRun) -> list[EpisodeRecord]:
 
 def compared(run: OpenedRun, first: str, second: str) -> Comparison:
     "A comparison of what is there; `UserError` where one of the arms was not evaluated."
+    from wmvla.ablate.memory import load_interventions
     from wmvla.checks.base import CheckResult
 
-    return Comparison((first, second), run.records, run.path, checks=[CheckResult(**row) for row in run.run.record.checks])
+    first = first or (run.run.record.config.get("question") or {}).get("claimed", "F")
+    checks = [CheckResult(**row) for row in run.run.record.checks]
+    return Comparison((first, second), run.records, run.path, checks=checks, spoilt=load_interventions(run.path))
 
 # %% ../../nbs/88_lab/08_opened.ipynb #41855e5c
 def run_card(run: OpenedRun) -> str:

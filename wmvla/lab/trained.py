@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'horizon_chart', 'error_bars', 'trained_text',
-           'trained_card', 'token_settings', 'check_arm', 'train_job_of', 'given_for', 'default_store',
-           'encoder_beside', 'load_policy']
+           'trained_card', 'token_settings', 'check_arm', 'train_job_of', 'film_job_of', 'with_prophets', 'asked_job',
+           'trained_of', 'default_store', 'train_all', 'encoder_beside', 'load_policy']
 
 # %% ../../nbs/88_lab/04_trained.ipynb #e67b20ca
 """The third object: a policy that acts, of a training here or of a folder. The training of one arm with one seed is
@@ -13,9 +13,9 @@ __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'ho
 
 # %% ../../nbs/88_lab/04_trained.ipynb #8eefd83e
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .folders import lab_home, named_after, patch, shown_path
 from .latents import Latents, check_settings
 from ..policy.arm_memory import build_prophet
 from ..policy.trunk import ARMS, PolicyConfig
+from ..processes import parallel_map
 from ..rollout.agent import OURS, read_card
 from ..rollout.jobs import folder_digest
 from ..runs import read_metrics
@@ -162,52 +163,85 @@ def train_job_of(z: Latents, arm: str, seed: int, settings: dict[str, Any], fold
     sizes |= {"latent": z.shape[1] * z.shape[2], "state": table.state.shape[1], "action": table.action.shape[1]}
     shape: dict[str, Any] = given(PolicyConfig) | sizes
     policy, recipe = PolicyConfig(arm=arm, **shape), TrainConfig(**given(TrainConfig))
-    prophet = given_for(z, policy, recipe, seed, settings.get("prophet"))
+    prophet = settings.get("prophet")
     return TrainJob(policy, recipe, source, z.store.root, split_place(z.data), folder, seed, show=True, tokens=tokens,
-                    prophet=prophet)
+                    prophet=prophet and Path(prophet))
 
 # %% ../../nbs/88_lab/04_trained.ipynb #bc293b1d
-def given_for(z: Latents, policy: PolicyConfig, recipe: TrainConfig, seed: int, named: str | Path | None) -> Path | None:
-    "The folder of the Prophet that an arm is given: the named one, or one of the train part, made here and found again."
-    prophet = build_prophet(policy) if policy.spec.given or policy.freeze else None
-    if named is not None or prophet is None: return named if named is None else Path(named)
-    from wmvla.train.film import FilmJob, Reel, prophet_below
+def film_job_of(z: Latents, job: TrainJob) -> Any:
+    "The `FilmJob` of the Prophet that a training is given, on the film of the train part; None where it needs or names none."
+    from wmvla.train.film import FilmJob, Reel
 
+    spec = job.policy.spec
+    prophet = build_prophet(job.policy) if (spec.given or job.policy.freeze) and job.prophet is None else None
+    if prophet is None: return None
     film = Reel(z.store, tuple(z.data.split.train))
-    sizes, predicts = prophet.config, policy.spec.given or "future"
-    job = FilmJob((film,), sizes, replace(recipe, labels=0), predicts, seed, show=True)
-    return prophet_below(z.data.home/"prophets", job)
+    return FilmJob((film,), prophet.config, replace(job.train, labels=0), spec.given or "future", job.seed, show=job.show)
+
+
+def with_prophets(z: Latents, jobs: Sequence[TrainJob], workers: int = 1) -> list[TrainJob]:
+    "The trainings with the Prophets that they are given, which are made here, side by side, and found again."
+    from wmvla.train.film import prophet_below
+
+    asked = [film_job_of(z, job) for job in jobs]
+    films = {(film.predicts, film.seed): film for film in asked if film is not None}
+    make = partial(prophet_below, z.data.home/"prophets")
+    made = parallel_map(make, list(films.values()), workers, "train Prophets") if workers > 1 else map(make, films.values())
+    place = dict(zip(films, made, strict=True))
+    return [job if film is None else replace(job, prophet=place[film.predicts, film.seed])
+            for job, film in zip(jobs, asked, strict=True)]
 
 # %% ../../nbs/88_lab/04_trained.ipynb #d933ff10
-@patch
-def train(
-    self: Latents,
-    arm: str = "F",  # A (no memory), F (predicted memory), F-history, F-present, F-zero, B, B_cont, C, ...
-    steps: int = 2000,  # updates of 64 frames: a minute for A on one core, two for F
-    seed: int = 0,  # of weights, batches and noise; a claim must hold for two
-    **settings: Any,  # fields of `PolicyConfig` and `TrainConfig`: lr, labels, width, fusion, ...; prophet: a folder
-) -> Trained:
-    "Train one arm; goes on after a kill, and finds what is finished. `UserError` for an unknown arm or setting."
+def asked_job(z: Latents, arm: str, seed: int, settings: Mapping[str, Any]) -> TrainJob:
+    "The job that a call of `z.train` asks for, in the folder named after its words. `UserError` for an unknown arm or setting."
     from wmvla.world.tokens import TokensConfig
 
     check_arm(arm)
     check_settings({k: v for k, v in settings.items() if k != "prophet"}, PolicyConfig, TrainConfig, TokensConfig)
-    settings |= {"prophet": str(settings["prophet"])} if "prophet" in settings else {}
-    defaults = {"steps": TrainConfig().steps, "store": str(default_store(self.data))}
-    asked = settings | {"steps": steps, "store": str(self.store.root)}
-    words = {k: v for k, v in asked.items() if defaults.get(k) != v}
-    folder = self.data.home/"arms"/named_after(arm, words)/f"s{seed}"
-    job = train_job_of(self, arm, seed, settings | {"steps": steps}, folder)
-    if (folder/"report.json").is_file(): train_policy(job)  # finished: nothing is trained, unless a file of it is damaged
+    settings = {k: str(v) if k == "prophet" else v for k, v in settings.items()}
+    shared = {"steps": TrainConfig().steps, **(z.data.shared.train if z.data.shared else {})}
+    known = shared | {"store": str(default_store(z.data))}
+    words = {k: v for k, v in (settings | {"store": str(z.store.root)}).items() if known.get(k) != v}
+    return train_job_of(z, arm, seed, shared | settings, z.data.home/"arms"/named_after(arm, words)/f"s{seed}")
+
+
+def trained_of(z: Latents, job: TrainJob) -> Trained:
+    "What a finished training left."
+    return Trained(job.checkpoint, job.policy.arm, job.seed, z.data.home, z.data, z.store.root, read_report(job.home))
+
+# %% ../../nbs/88_lab/04_trained.ipynb #adf6937e
+@patch
+def train(
+    self: Latents,
+    arm: str = "F",  # A (no memory), F (predicted memory), F-history, F-present, F-zero, B, B_cont, C, ...
+    steps: int | None = None,  # updates of 64 frames: a minute for A on one core, two for F; None: 2000
+    seed: int = 0,  # of weights, batches and noise; a claim must hold for two
+    **settings: Any,  # fields of `PolicyConfig` and `TrainConfig`: lr, labels, width, fusion, ...; prophet: a folder
+) -> Trained:
+    "Train one arm; goes on after a kill, and finds what is finished. `UserError` for an unknown arm or setting."
+    job, = with_prophets(self, [asked_job(self, arm, seed, settings | ({} if steps is None else {"steps": steps}))])
+    if (job.home/"report.json").is_file(): train_policy(job)  # finished: nothing is trained, unless a file of it is damaged
     else:
-        with working(self.data, f"train {folder.parent.name} seed {seed}"): train_policy(job)
-    return Trained(job.checkpoint, arm, seed, self.data.home, self.data, self.store.root, read_report(folder))
+        with working(self.data, f"train {job.home.parent.name} seed {seed}"): train_policy(job)
+    return trained_of(self, job)
 
 
 def default_store(data: Dataset) -> Path:
     "The store of `data.encode()` without further words; an empty path where there is none."
     mark = data.home/"latents"/"encoder.json"
     return Path(read_dict(mark, "store")["store"]) if mark.is_file() else Path()
+
+# %% ../../nbs/88_lab/04_trained.ipynb #c2f81cc6
+def train_all(
+    z: Latents,
+    jobs: Sequence[TrainJob],  # of `asked_job`
+    workers: int = 1,  # processes; no result depends on it
+) -> list[Trained]:
+    "Several trainings side by side; the Prophets that they are given are made first, side by side too."
+    with working(z.data, f"train {len(jobs)} policies"):
+        ready = with_prophets(z, [replace(job, show=False) for job in jobs], workers)
+        for _ in parallel_map(train_policy, ready, workers, desc="train policies"): pass
+    return [trained_of(z, job) for job in ready]
 
 # %% ../../nbs/88_lab/04_trained.ipynb #e2ec5907
 def encoder_beside(folder: Path, fingerprint: str) -> Path | None:

@@ -182,10 +182,16 @@ def foreign_prediction(
 
 # %% ../../nbs/40_policy/01_memory.ipynb #5fd85567
 def foreign_future(inputs: MemoryInputs, generator: torch.Generator | None = None) -> Memory:
-    "The true futures of other episodes of the batch; `UserError` where there are no futures, or no other episodes."
+    """The true futures of other episodes of the batch, drawn with replacement: one of few episodes may hold most of it.
+
+    `UserError` where there are no futures, or no other episode."""
     own = oracle_memory(inputs)
     if inputs.episode is None: raise UserError("Memory 'oracle_shuffle' needs the episode of each sample.")
-    order = other_episode(inputs.episode, generator)
+    episode = inputs.episode.cpu()
+    others = (episode[:, None] != episode).float()
+    if not others.any(1).all():
+        raise UserError("Memory 'oracle_shuffle' is impossible: all samples are of one episode; label more episodes.")
+    order = torch.multinomial(others, 1, generator=generator)[:, 0].to(inputs.episode.device)
     return Memory(own.values[order], own.mask[order])
 
 

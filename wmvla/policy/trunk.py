@@ -94,9 +94,9 @@ class PolicyConfig:
     head: str = "l1"  # l1, mse or flow: how actions are learned
     flow_steps: Count = 10  # Euler steps of the flow head
     gripper: bool = False  # the last action dimension is -1 or 1, and has a binary head of its own
-    fusion: str = "late"  # where a memory enters: late (after the trunk), input (before its layers), every (and between)
-    fusion_start: str = "gate"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
-    memory_content: str = "state"  # of a memory step: state (the latent), change (from the present), components (of it)
+    fusion: str = "input"  # where a memory enters: late (after the trunk), input (before its layers), every (and between)
+    fusion_start: str = "output"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
+    memory_content: str = "change"  # of a memory step: state (the latent), change (from the present), components (of it)
     components: Count = 16  # numbers a step of memory_content components
     memory_tokens: Count = 1  # tokens a memory step is cut into, each with a key of its own
     gate: str = "layer"  # layer, head or token: how many gates a fusion has

@@ -117,6 +117,7 @@ class TrainReport:
     waited: float = math.nan  # share of the time that was spent waiting for data
     weights: dict[str, str] = field(default_factory=dict)  # checkpoint -> SHA-256 of its weights; an earlier version noted none
     share: float = math.nan  # of the memory's update, |update| / |state|, as the losses; nan without one, and in earlier versions
+    labels: int = 0  # episodes of each task whose actions were learned from; 0: all of the train part
 
 
 # %% ../../nbs/45_train/09_loop.ipynb #5f2f92ac
@@ -174,7 +175,7 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
         sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon_rows(policy, data, data.validation),
         store_cameras(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
-        {p.name: digest for p in made if (digest := weights_digest(p))}, share)
+        {p.name: digest for p in made if (digest := weights_digest(p))}, share, job.train.labels)
 
 # %% ../../nbs/45_train/09_loop.ipynb #8f3d3447
 def earlier_key(folder: Path) -> str | None:

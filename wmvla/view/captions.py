@@ -48,12 +48,14 @@ def read_difference(c: Contrast) -> str:
             f"They do rule out that {c.first} is more than {high} points better or more than {low} points worse.")
 
 # %% ../../nbs/75_view/05_captions.ipynb #2086bd44
-def read_success(records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F-history", "F-present")) -> list[str]:
-    "F against A in full, and against its controls in one sentence."
-    found = [contrast(records, "F", control) for control in controls if control in {r.arm for r in records}]
-    words = {1: "F is better", 0: "cannot tell", -1: "F is worse"}
-    listed = "; ".join(f"F − {c.second} {points_text(c.result)}, {words[c.sign()]}" for c in found)
-    return [read_difference(contrast(records, "F", "A"))] + ([f"Against the controls: {listed}."] if listed else [])
+def read_success(
+    records: Sequence[EpisodeRecord], controls: Sequence[str] = ("F-history", "F-present"), claimed: str = "F"
+) -> list[str]:
+    "The claimed arm against A in full, and against its controls in one sentence."
+    found = [contrast(records, claimed, control) for control in controls if control in {r.arm for r in records}]
+    words = {1: f"{claimed} is better", 0: "cannot tell", -1: f"{claimed} is worse"}
+    listed = "; ".join(f"{claimed} − {c.second} {points_text(c.result)}, {words[c.sign()]}" for c in found)
+    return [read_difference(contrast(records, claimed, "A"))] + ([f"Against the controls: {listed}."] if listed else [])
 
 # %% ../../nbs/75_view/05_captions.ipynb #fd691796
 def checks_caption(histories: Sequence[History]) -> str:
