@@ -151,13 +151,14 @@ def ask_information(
     labelled: Sequence[int],  # episodes with actions; places in the table
     origin: str = "given",  # where Prophet comes from, in words
     seed: int = 0,  # of the regressions
+    config: RegressionConfig = PLAIN,
 ) -> InformationCheck:
     "`check_information` of the Prophet in a folder. `UserError` where it is damaged, reads other latents, or saw validation."
     given, device = open_given(prophet), data.state.device
     check_given(given, given.about.predicts, data.store.fingerprint, data.table.content, data.split.validation)
     states, position = fit_normalisers(data)[1], object_position(data.table)
     question = InformationQuestion(data, given.prophet.to(device), given.latents.to(device), states, tuple(labelled), position,
-                                   seed=seed)
+                                   config, seed)
     return check_information(question, origin)
 
 # %% ../../nbs/65_checks/09_information.ipynb #5cca94ed

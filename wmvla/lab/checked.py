@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from ..ablate.reference import PLAIN, QUICK
 from ..checks.base import Check, run_checks
 from ..checks.information import InformationCheck, ask_information, write_information
 from ..checks.instrument import instrument_checks
@@ -83,6 +84,7 @@ def data_of(job: TrainJob) -> TrainData:
 def check_information(
     self: Latents,
     seed: int = 0,  # of Prophet and of the regressions
+    quick: bool = False,  # smaller regressions, a fifth of the time; shares of a change are a few hundredths lower
     **settings: Any,  # as for `train`: labels, history, future, steps; prophet: a folder
 ) -> InformationCheck:
     "Is a frozen Prophet's forecast news to whoever learns from the labelled episodes? Writes information.json."
@@ -91,7 +93,7 @@ def check_information(
         made, = with_prophets(self, [job])
         data, origin = data_of(made), "given" if "prophet" in settings else f"of the train part, {made.train.steps} steps"
         known = labelled(data.table, data.split.train, made.train.labels)
-        found = ask_information(data, cast(Path, made.prophet), known, origin, seed)
+        found = ask_information(data, cast(Path, made.prophet), known, origin, seed, QUICK if quick else PLAIN)
         write_information(self.data.home/"information.json", found)
     return found
 

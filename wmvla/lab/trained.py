@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trained', 'policy_of', 'history_of', 'loss_chart', 'gate_chart', 'horizon_chart', 'error_bars', 'trained_text',
            'trained_card', 'token_settings', 'check_arm', 'train_job_of', 'film_job_of', 'with_prophets', 'asked_job',
-           'trained_of', 'default_store', 'train_all', 'encoder_beside', 'load_policy']
+           'trained_of', 'default_store', 'train_all', 'lerobot_seed', 'encoder_beside', 'load_policy']
 
 # %% ../../nbs/88_lab/04_trained.ipynb #e67b20ca
 """The third object: a policy that acts, of a training here or of a folder. The training of one arm with one seed is
@@ -243,6 +243,12 @@ def train_all(
         for _ in parallel_map(train_policy, ready, workers, desc="train policies"): pass
     return [trained_of(z, job) for job in ready]
 
+# %% ../../nbs/88_lab/04_trained.ipynb #1885b6aa
+def lerobot_seed(folder: Path) -> int:
+    "The training seed of a LeRobot policy folder; 0 where nothing says it."
+    file = folder/"train_config.json"
+    return int(read_dict(file).get("seed") or 0) if file.is_file() else 0
+
 # %% ../../nbs/88_lab/04_trained.ipynb #e2ec5907
 def encoder_beside(folder: Path, fingerprint: str) -> Path | None:
     "The latent store in the run of a checkpoint that was made by the encoder with this fingerprint."
@@ -263,8 +269,7 @@ def load_policy(
     found = read_card(folder)
     home = lab_home(runs, f"policy-{found.arm}", folder_digest(folder))
     if found.type != OURS:
-        file = folder/"train_config.json"
-        return Trained(folder, found.arm, int(read_dict(file).get("seed") or 0) if file.is_file() else 0, home)
+        return Trained(folder, found.arm, lerobot_seed(folder), home)
     report = read_report(folder.resolve().parents[1])
     encoder = Path(encoder) if encoder else encoder_beside(folder, report.latents)
     if encoder is None: raise UserError(f"No latents by encoder {report.latents} lie near {folder}; name the encoder's folder.")

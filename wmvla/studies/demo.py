@@ -97,7 +97,7 @@ def encode_stage(demo: Demo) -> None:
 # %% ../../nbs/90_studies/01_demo.ipynb #f25455c1
 def ask_stage(demo: Demo) -> None:
     "The information check; writes information.json."
-    demo.latents.check_information(seed=demo.preset.train_seeds[0])
+    demo.latents.check_information(demo.preset.train_seeds[0], quick=True)
 
 # %% ../../nbs/90_studies/01_demo.ipynb #80d8b635
 def train_stage(demo: Demo) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from ..core import UserError, fingerprint, near
 from ..policy.trunk import PolicyConfig
 from ..ranges import Count, NonNegative, Positive, ShareBelowOne, Threads, Whole, check_ranges
-from ..policy.former import in_former_words
+from ..policy.former import FORMER, in_former_words
 from .batches import TrainData
 from ..world.given import given_fingerprint
 
@@ -119,7 +119,8 @@ def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     given = [] if job.prophet is None else [given_fingerprint(job.prophet)]
     if not recipe["labels"]: del recipe["labels"]  # as before there was a choice
     about = data.table.content, data.split.hash, *latents, codes, *given
-    return fingerprint([in_former_words(job.policy), recipe, job.seed, *about])
+    policy = job.policy if job.policy.memory else replace(job.policy, fusion="late", **FORMER)  # of no memory nothing counts
+    return fingerprint([in_former_words(policy), recipe, job.seed, *about])
 
 # %% ../../nbs/45_train/02_config.ipynb #3b7cfae8
 def learning_rate(

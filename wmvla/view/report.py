@@ -56,7 +56,11 @@ class Findings:
     unread: tuple[str, ...] = ()  # a sentence for each part that is missing or damaged
 
     @property
-    def claimed(self) -> str: "The arm that the run is about."; return (self.run.config.get("question") or {}).get("claimed", "F")
+    def claimed(self) -> str: "The arm that the run is about."; return self.question.get("claimed", "F")
+    @property
+    def question(self) -> dict[str, Any]:
+        "What was asked before the run; earlier runs noted nothing."
+        return self.run.config.get("question") or {}
 
 
 def needed(folder: Path, name: str) -> Path:
@@ -168,7 +172,10 @@ def ladder(found: Findings) -> list[Rung]:
     base = [Rung("every preflight check passes", f"{passed} of {len(ran)}", bool(ran) and passed == len(ran)),
             Rung("the baseline works", f"A succeeds in {sum(wins)} of {len(wins)} episodes", sum(wins) > 0),
             *(Rung(ASKED[g.name], g.saw, None if g.unsure else g.passed) for g in asked)]
-    rest = [*(contrast_rung(contrast(found.records, claimed, arm)) for arm in ("A", "F-history", "F-present") if arm in arms),
+    rungs = {arm: contrast_rung(contrast(found.records, claimed, arm)) for arm in ("A", "F-history", "F-present") if arm in arms}
+    if (named := found.question.get("rival")) in rungs:
+        rungs[named] = replace(rungs[named], needs=f"{rungs[named].needs}: the contrast that was named before")
+    rest = [*rungs.values(),
             Rung(f"another episode's prediction raises {claimed}'s offline error", seen, True if relies(shuffled) else None)]
     return base + (rest if all(rung.holds for rung in base) else [replace(rung, holds=None) for rung in rest])
 
