@@ -15,7 +15,7 @@ PLUMBING = {
     "00_foundation/01_files", "00_foundation/02_folders", "00_foundation/03_processes", "00_foundation/04_seals",
     "00_foundation/05_lines", "00_foundation/09_foreign", "00_foundation/10_moved",
     "15_sim/03_libero_files", "15_sim/04_libero_pro", "20_demos/02_journal",
-    "90_studies/01_demo", "95_cli/08_interventions", "95_cli/10_lerobot_train",
+    "90_studies/01_demo",
 }
 TO_COME = {p.name for p in FOLDERS} - {
     "17_gym",
