@@ -101,7 +101,8 @@ def strike(folder: Path, command: Command, number: int) -> None:
     sentences = [line for line in said(folder).splitlines() if line.startswith(f"{command.name}: ")]
     assert len(sentences) == 1 and said(folder).endswith(sentences[0] + "\n") and "Traceback" not in said(folder)
     assert "interrupted" in sentences[0] and "continues" in sentences[0]
-    assert not list(folder.with_name(f"{folder.name}-tmp").iterdir())
+    left = folder.with_name(f"{folder.name}-tmp").iterdir()
+    assert not [p for p in left if command.name == "wmvla" or not p.match("tmp*.json")]  # LeRobot leaves one a policy it reads
     assert not [p for p in folder.rglob("*") if ".wip." in p.name or p.suffix == ".lock"]
 
 

@@ -22,7 +22,7 @@ from .comparison import checks_beside, lacking, paired_report
 from .flags import COMMANDS, from_flags, old_flag, print_made
 from .policies import eval_flags, jobs_from_flags, play_jobs, say_unfit, success_report
 from .preflight import looked_at, world_checks
-from ..core import EpisodeRecord, UserError
+from ..core import EpisodeRecord, UserError, system_error, trouble
 from ..files import read_json
 from ..processes import exit_code, how_stopped, stoppable
 
@@ -159,6 +159,9 @@ def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:
     except UserError as e: sentence, code = str(e), 2
     except KeyboardInterrupt as e:
         sentence, code = f"{how_stopped(e)}; finished episodes are kept, the same command continues.", exit_code(e)
+    except Exception as e:  # a disk that is full, a folder that may not be written
+        if (refused := e if isinstance(e, OSError) else system_error(e)) is None: raise
+        sentence, code = trouble(refused), 2
     else: return 0
     print(f"lerobot-wm-eval: {sentence}", file=sys.stderr)  # last on the screen: the error's progress bars are closed by now
     return code
