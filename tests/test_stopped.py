@@ -20,6 +20,7 @@ from test_kill_points import SERVER
 from wmvla.cli.lerobot_eval import lerobot_wm_eval
 from wmvla.cli.main import main
 from wmvla.rollout.records import read_episode_rows, read_parquet, without_latency
+from wmvla.rollout.trace import read_trace
 
 STROKES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
 TASKS = ("coffee-button-v3", "handle-press-v3")  # the quickest
@@ -75,12 +76,19 @@ def finish(folder: Path, command: Command) -> str:
 
 
 def content(folder: Path) -> dict:
-    """Every file below a folder: its bytes, or the rows of episodes without their latency."""
+    """Every file below a folder: its bytes, or the rows of episodes and the traces of decisions without the time they took."""
     found = {}
     for path in (p for p in folder.rglob("*") if p.is_file()):
-        rows = path.name in ("rollouts.jsonl", "episodes.parquet")
-        read = (lambda path: list(read_episode_rows(path).values())) if path.suffix == ".jsonl" else read_parquet
-        found[str(path.relative_to(folder))] = sorted(map(str, without_latency(read(path)))) if rows else path.read_bytes()
+        name = str(path.relative_to(folder))
+        if path.name == "rollouts.jsonl":
+            found[name] = sorted(map(str, without_latency(list(read_episode_rows(path).values()))))
+        elif path.name == "episodes.parquet":
+            found[name] = list(map(str, without_latency(read_parquet(path))))
+        elif path.parent.name == "traces":
+            trace = read_trace(path)
+            found[name] = [trace.step.tolist(), trace.executed.tolist(), trace.actions.tolist()]
+        else:
+            found[name] = path.read_bytes()
     return found
 
 

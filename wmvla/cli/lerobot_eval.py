@@ -149,7 +149,7 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     print_made(args.out)
     say_unfit(unfit)
 
-
+# %% ../../nbs/95_cli/11_lerobot_eval.ipynb #8b18e348
 def lerobot_wm_eval(argv: Sequence[str] | None = None) -> int:
     "The console script `lerobot-wm-eval`; returns the exit code."
     parser = argparse.ArgumentParser("lerobot-wm-eval", description=COMMANDS["eval"].help)
