@@ -45,7 +45,7 @@ def made(tmp_path_factory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("plugin")
     torch.manual_seed(0)
     save_encoder(SmallEncoder(SmallEncoderConfig(pixels=32, width=8)).eval(), home / "encoder")
-    config = PolicyConfig(arm="F", latent=16 * 8, width=16, layers=1, heads=2)
+    config = PolicyConfig(arm="F", latent=16 * 8, width=16, layers=1, heads=2, fusion_start="gate", memory_content="state")
     actions = Normaliser(torch.tensor([-1.0, 0.0, -1.0, -1.0]), torch.full((4,), 0.05))
     policy = WorldPolicy(config, Normaliser.identity(128), Normaliser.identity(4), actions)
     policy.fusion.gate.data.fill_(1.0)
