@@ -73,11 +73,11 @@ stage clean clean
 stage export export_in_sync
 stage readme readme
 stage notebooks notebooks
-stage pytest pytest -n 2 --dist loadfile -m "not slow"
+stage pytest pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 stage types pyright --level error
 stage heavy heavy
 stage lessons slow_lessons
-stage slow pytest -n 2 --dist loadfile -m slow
+stage slow pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf '%s: failing stages: %s\n' "$target" "${failed[*]}" >&2
