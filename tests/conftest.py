@@ -4,9 +4,9 @@ import signal
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files of processes and trainings, the longest first: else one worker is left with the longest of them while the other has nothing to do.
-LONGEST = ("installed", "demo", "stopped", "closed_loop", "kill_points", "runbooks", "defects", "smolvla_episodes", "smolvla_world",
-           "latent_store", "lab_server", "plugin", "docs", "train")
+# Files of processes and trainings, the longest first: else one worker is left with the longest while the other has nothing to do.
+LONGEST = ("installed", "demo", "stopped", "closed_loop", "kill_points", "runbooks", "defects", "smolvla_episodes",
+           "smolvla_world", "latent_store", "lab_server", "plugin", "docs", "train")
 
 
 def pytest_collection_modifyitems(items):
