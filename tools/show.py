@@ -3,8 +3,8 @@
 A notebook runs in a temporary folder, on the CPU with one thread, its own checkout first on the path. Stored are the outputs of
 visible lessons: no progress bars, no hidden or exported cells, pictures without metadata and in at most 256 colours. What would
 differ from run to run or is too large is refused by name, and the notebook stays as it was. A picture is drawn beside every
-plotly figure, by Chromium, because GitHub shows no plotly. A notebook with cells tagged `committed` runs these alone: they read
-what was measured before, where measuring takes hours.
+plotly figure and every card of the lab, by Chromium, because GitHub shows neither. A notebook with cells tagged `committed` runs
+these alone: they read what was measured before, where measuring takes hours.
 """
 
 import argparse
@@ -112,6 +112,29 @@ def beside_plotly(notebook: NotebookNode) -> None:
         else: data["image/png"] = smaller(picture)
 
 
+def draw_pages(pages: list[str]) -> list[str]:
+    """Pictures of pieces of HTML as base64, drawn by Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] * (os.geteuid() == 0))
+        page, drawn = browser.new_page(viewport={"width": 900, "height": 400}), []
+        for text in pages:
+            page.set_content(f'<body style="margin:8px;background:white">{text}</body>', wait_until="load")
+            drawn.append(base64.b64encode(page.screenshot(full_page=True)).decode())
+        browser.close()
+    return drawn
+
+
+def beside_cards(notebook: NotebookNode) -> None:
+    """Add a picture to what shows itself as HTML with pictures in it, as the lab's cards do: GitHub shows the picture."""
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", []) if "<svg" in o.get("data", {}).get("text/html", "")
+               or "<img" in o.get("data", {}).get("text/html", "")]
+    cards = [o["data"] for o in outputs if PLOTLY not in o["data"] and not set(KINDS) & set(o["data"])]
+    for data, picture in zip(cards, draw_pages([d["text/html"] for d in cards]) if cards else [], strict=True):
+        data["image/png"] = smaller(picture)
+
+
 def said(output: NotebookNode) -> str:
     """All text of an output."""
     parts = [output.get("text", ""), *(text for kind, text in sorted(output.get("data", {}).items()) if kind.startswith("text"))]
@@ -131,7 +154,7 @@ def faults(notebook: NotebookNode) -> list[str]:
 
 def unlike(old: NotebookNode, new: NotebookNode) -> bool:
     """Do two runs of a cell show something else, counters, addresses and the fonts of a browser aside?"""
-    drawn = lambda data: str(data[PLOTLY]) if PLOTLY in data else data.get("image/png", "").strip()
+    drawn = lambda data: str(data[PLOTLY]) if PLOTLY in data else "" if "text/html" in data else data.get("image/png", "").strip()
     plain = lambda cell: [re.sub(r" at 0x\w+", "", said(o)) + drawn(o.get("data", {})) for o in cell.get("outputs", [])]
     return plain(old) != plain(new)
 
@@ -155,6 +178,7 @@ def show(path: Path, check: bool = False) -> str:
         if cell.cell_type == "code": cell.outputs = kept_outputs(cell)
     notebook.metadata.pop("widgets", None)  # progress bars
     beside_plotly(notebook)
+    beside_cards(notebook)
     wrong = faults(notebook)
     if (size := len(text := nbformat.writes(notebook))) > MOST:
         wrong.append(f"{size:,} bytes, over {MOST:,}: fewer or smaller pictures")

@@ -5,7 +5,7 @@
 # Works in copies under a temporary folder, so the working tree stays as it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv" # whatever environment the shell had: IPython imports from VIRTUAL_ENV too
 export HF_HUB_OFFLINE=1 # nothing here may download weights or data
 export OMP_WAIT_POLICY=PASSIVE # as many tests as cores run side by side: a thread that waits for others must not keep a core busy
 stages="ruff clean export readme notebooks pytest"
