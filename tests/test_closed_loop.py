@@ -162,6 +162,7 @@ def check_workers_and_kill(task: str, folder: Path, episodes: int, tmp_path: Pat
     return found
 
 
+@pytest.mark.slow
 def test_killed_and_continued_with_another_number_of_workers(act, tmp_path, capsys):
     found = check_workers_and_kill(METAWORLD, act(METAWORLD), 6, tmp_path, (2, 1))
     assert {row["success"] for row in found} == {True, False} and len({row["steps"] for row in found}) > 2

@@ -39,6 +39,8 @@ class Latents:
     "The latents of a dataset, of `data.encode`. Its name at the end of a cell shows it; `train` trains an arm on it."
 
     train: Callable[..., Any]  # in lab.trained
+    check_path: Callable[..., Any]  # in lab.checked, as the next
+    check_information: Callable[..., Any]
 
     def __init__(self, data: Dataset, store: LatentStore, name: str = ""):
         self.data = data
