@@ -123,13 +123,12 @@ def test_the_dataset_opens_in_plain_lerobot_and_shows_a_fresh_reset(done):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     from wmvla.demos.record import read_provenance
-    from wmvla.sim.metaworld import MetaworldEnvironment
-    from wmvla.sim.render import RenderSettings
+    from wmvla.sim.suites import EnvConfig, make_environment
 
     root = done[1] / "dataset"
     dataset = LeRobotDataset("local/dataset", root=root, video_backend="pyav")
     task, seed, _ = read_provenance(root).episodes[0]
-    environment = MetaworldEnvironment(task, RenderSettings(read_provenance(root).pixels))
+    environment = make_environment(EnvConfig(task, read_provenance(root).pixels, read_provenance(root).quality))
     state = environment.reset(seed)
     recorded = (dataset[0]["observation.image"].permute(1, 2, 0).numpy() * 255).round()
     assert np.abs(recorded - environment.image()).mean() < 1.0

@@ -116,7 +116,9 @@ def test_killed_at_a_change_and_called_again(name, places, tmp_path):
     for at in range(1, changes + 1, 1 if os.environ.get("WMVLA_KILL_POINTS") == "all" else 7):
         place = tmp_path / "place"
         shutil.copytree(start, place)
-        assert call(place, COMMANDS[name], at)[0] == -signal.SIGKILL, at
+        struck, _ = call(place, COMMANDS[name], at)
+        # a first call in a new process makes a few folders more (of libraries), so the last points may not be reached again
+        assert struck == -signal.SIGKILL or (struck == 0 and at > changes - 8), at
         code, _ = call(place, COMMANDS[name])
         found = content(place)
         if code or found != expected:
