@@ -109,7 +109,7 @@ MOVING = "+moving(mm=2,stop=0.1)"  # the object slides 2 mm a step, until the ha
 DEMO = DemoPreset(
     "demo", (f"coffee-push-v3{MOVING}", f"plate-slide-v3{MOVING}"),
     SmallEncoderConfig(width=32, steps=450), PolicyConfig(latent=512, layers=1, memory_content="components"),
-    TrainConfig(steps=700, labels=10), validation_fraction=.25, init_per_task=14, intervention_init_per_task=2)
+    TrainConfig(steps=700, labels=10), validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
 TINY = DemoPreset(
     "tiny", (f"coffee-push-v3{MOVING}", "drawer-open-v3"),
     SmallEncoderConfig(pixels=32, side=2, width=16, steps=25, batch=16),
