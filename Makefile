@@ -13,7 +13,7 @@ setup: ## make .venv from requirements.lock, check EGL and FFmpeg (every target 
 lab: setup ## JupyterLab on this machine, opened at a start page (ARGS="--no-browser --port 8889")
 	@.venv/bin/wmvla lab $(ARGS)
 
-demo: setup ## the main job: record, train four arms, evaluate, report (ARGS="--preset tiny" for 90 seconds)
+demo: setup ## the main job: record, train four arms and a control, evaluate, report (ARGS="--preset tiny" for a short one)
 	@.venv/bin/wmvla demo $(ARGS)
 
 test: setup ## ruff, clean and export checks, the notebooks' tests, pytest

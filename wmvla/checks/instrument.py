@@ -24,7 +24,9 @@ def path_result(found: PathCheck) -> CheckResult:
     "`memory path`: passed where the path reads, decides `insensitive` where it does not, unsure without a reference."
     if found.word == "no reference":
         return cannot_tell("memory path", path_line(found), "Ask in a world in which the future says something about the action.")
-    reads, fix = found.word == "reads", "Let it in elsewhere: --fusion input --fusion_start output --memory_content change."
+    reads, early = found.word == "reads", found.placement.startswith("fusion input, start output")
+    fix = ("Train longer, or label more episodes: it already enters where most is read." if early
+           else "Let it in elsewhere: --fusion input --fusion_start output --memory_content change.")
     return CheckResult("memory path", reads, path_line(found), "" if reads else fix, decides="" if reads else "insensitive")
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['READS', 'PATH_WORDS', 'PATH_ARMS', 'PATH_AGAIN', 'PathErrors', 'PathScore', 'drawn_means', 'path_score', 'path_jobs',
-           'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'measured_path', 'write_path',
-           'read_path', 'path_line', 'path_lines']
+           'path_trainings', 'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'measured_path',
+           'write_path', 'read_path', 'path_line', 'path_lines']
 
 # %% ../../nbs/65_checks/10_path.ipynb #9a67ee0f
 """The path check: `F-oracle` is trained on true futures, and once more on the true futures of other episodes, in several
@@ -109,9 +109,14 @@ def path_jobs(
     show: bool = False,  # progress bars
 ) -> list[TrainJob]:
     "The trainings of a path check, arm by arm."
-    if len({*seeds}) < len(seeds) or not seeds: raise UserError("Name each training seed once, as in --seeds 0 1 2.")
     return [TrainJob(replace(policy, arm=arm), train, dataset, store, split, out / arm / f"s{seed}", seed, show)
-            for arm in PATH_ARMS for seed in seeds]
+            for arm, seed in path_trainings(seeds)]
+
+
+def path_trainings(seeds: Sequence[int]) -> list[tuple[str, int]]:
+    "(arm, seed) of every training of a path check; `UserError` for a seed that is named twice, or none."
+    if len({*seeds}) < len(seeds) or not seeds: raise UserError("Name each training seed once, as in --seeds 0 1 2.")
+    return [(arm, seed) for arm in PATH_ARMS for seed in seeds]
 
 # %% ../../nbs/65_checks/10_path.ipynb #7ba5349d
 def path_key(policy: PolicyConfig) -> str:

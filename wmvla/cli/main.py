@@ -39,7 +39,7 @@ from ..studies.seeds import seed_answer, seeds_text
 def demo_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla demo`."
     parser.add_argument("--preset", default="demo",
-                        help="demo (minutes), tiny (every stage in seconds) or libero (libero_spatial) (default: demo)")
+                        help="demo (minutes), tiny (every stage, numbers that mean nothing) or libero (default: demo)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: named after the preset's fingerprint)")
     parser.add_argument("--workers", type=number(Threads), default=2, help="processes; no result depends on it (default: 2)")
@@ -47,7 +47,7 @@ def demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", default="", help="stop after this stage (default: the last)")
 
 
-@command("demo", "record, encode, train four arms, evaluate, intervene, judge, report; continues after a kill", demo_flags)
+@command("demo", "record, encode, train, evaluate, judge, report, with a control; continues after a kill", demo_flags)
 def demo(args: argparse.Namespace) -> None:
     "`wmvla.studies.demo.run_demo`."
     from wmvla.studies.demo import run_demo, summary
@@ -148,7 +148,7 @@ def help_command(args: argparse.Namespace) -> None:
 # %% ../../nbs/95_cli/12_main.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = ("demo collect replay data preflight encode tokens prophet check train eval export offline intervene run plan "
+    order = ("demo collect replay data preflight encode tokens prophet check train eval export offline intervene control run plan "
              "compare runs")
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in (*order.split(), "lab", "help", "libero-pro"))
     head = "usage: wmvla COMMAND [flags], or wmvla --version"

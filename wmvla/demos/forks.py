@@ -64,9 +64,7 @@ def look_ahead(
     try:
         act = acting(fork, env)
         while len(shown) < fork.steps:
-            try: action = act()
-            except Exception: break  # whatever went wrong in the expert, its future ends here
-            step = env.step(action)
+            step = env.step(act())
             if step.success or step.truncated: break
             shown.append({main[0]: env.image()} if tuple(cameras) == main else env.images())
     finally: env.restore(moment)

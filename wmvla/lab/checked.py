@@ -20,7 +20,7 @@ from ..ablate.reference import PLAIN, QUICK
 from ..checks.base import Check, run_checks
 from ..checks.information import InformationCheck, ask_information, write_information
 from ..checks.instrument import instrument_checks
-from ..checks.path import PATH_ARMS, PathCheck, measured_path, write_path
+from ..checks.path import PathCheck, measured_path, path_trainings, write_path
 from ..core import UserError
 from ..demos.replay import ReplayRow
 from .comparison import Comparison, labels_of
@@ -106,7 +106,7 @@ def check_path(
     **settings: Any,  # as for `train`: fusion, memory_content, labels, steps, ...
 ) -> PathCheck:
     "Could these arms hear a true future? Trains F-oracle and its control, and writes path.json."
-    jobs = [replace(asked_job(self, arm, seed, dict(settings)), show=workers == 1) for arm in PATH_ARMS for seed in seeds]
+    jobs = [replace(asked_job(self, arm, seed, settings), show=workers == 1) for arm, seed in path_trainings(seeds)]
     with working(self.data, "check path"):
         found = measured_path(jobs, data_of(jobs[0]), workers)
         write_path(self.data.home/"path.json", found)

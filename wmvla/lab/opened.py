@@ -24,6 +24,7 @@ from .trained import Trained
 from ..latents.store import open_store, unfinished
 from ..runs import Run, find_run, read_run
 from ..train.loop import read_report
+from ..train.presets import noted_question
 
 # %% ../../nbs/88_lab/08_opened.ipynb #41f49de0
 class OpenedRun:
@@ -84,7 +85,7 @@ def compared(run: OpenedRun, first: str, second: str) -> Comparison:
     from wmvla.ablate.memory import load_interventions
     from wmvla.checks.base import CheckResult
 
-    first = first or (run.run.record.config.get("question") or {}).get("claimed", "F")
+    first = first or noted_question(run.run.record.config)[0]
     checks = [CheckResult(**row) for row in run.run.record.checks]
     return Comparison((first, second), run.records, run.path, checks=checks, spoilt=load_interventions(run.path))
 

@@ -181,14 +181,14 @@ def film_job_of(z: Latents, job: TrainJob) -> Any:
 
 def with_prophets(z: Latents, jobs: Sequence[TrainJob], workers: int = 1) -> list[TrainJob]:
     "The trainings with the Prophets that they are given, which are made here, side by side, and found again."
-    from wmvla.train.film import prophet_below
+    from wmvla.train.film import film_key, prophet_below
 
     asked = [film_job_of(z, job) for job in jobs]
-    films = {(film.predicts, film.seed): film for film in asked if film is not None}
+    films = {film_key(film): film for film in asked if film is not None}
     make = partial(prophet_below, z.data.home/"prophets")
     made = parallel_map(make, list(films.values()), workers, "train Prophets") if workers > 1 else map(make, films.values())
     place = dict(zip(films, made, strict=True))
-    return [job if film is None else replace(job, prophet=place[film.predicts, film.seed])
+    return [job if film is None else replace(job, prophet=place[film_key(film)])
             for job, film in zip(jobs, asked, strict=True)]
 
 # %% ../../nbs/88_lab/04_trained.ipynb #d933ff10

@@ -55,7 +55,7 @@ from ..demos.record import CollectConfig, collect
 from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
-from ..train.presets import DemoPreset
+from ..train.presets import DemoPreset, noted_question
 from ..view.video import encode_mp4, pick_episodes, video_name
 
 # %% ../../nbs/90_studies/01_demo.ipynb #667fe556
@@ -180,7 +180,8 @@ def intervene_stage(demo: Demo) -> None:
 def comparison_in(demo: Demo, checks: Sequence[CheckResult] = ()) -> Comparison:
     "The claimed arm against A as the lab's object: with all arms' episodes, and with what spoilt memories did."
     asked, at = demo.preset.question, demo.layout
-    policies = demo.trained(asked.claimed, *(arm for arm in asked.arms if arm != asked.claimed))
+    control = ["F-oracle"] * bool(asked.control)  # its trainings are checked as the others are
+    policies = demo.trained(asked.claimed, *(arm for arm in asked.arms if arm != asked.claimed), *control)
     records = read_parquet(at.path/"episodes.parquet")
     return Comparison((asked.claimed, "A"), records, at.path, checks=checks, policies=policies,
                       spoilt=load_interventions(at.path), settings=play_settings(demo))
@@ -288,8 +289,7 @@ def arm_line(arm: str, rows: Sequence[SuccessRow]) -> list[str]:
 # %% ../../nbs/90_studies/01_demo.ipynb #849deaf5
 def named_before(run: Run, records: Sequence) -> list[str]:
     "The contrast that the preset named; nothing for a run that named none."
-    asked = run.record.config.get("question") or {}
-    first, second = asked.get("claimed", ""), asked.get("rival", "")
+    first, second = noted_question(run.record.config)
     if not {first, second} <= {r.arm for r in records}: return []
     return [f"named before the run: {judged(contrast(records, first, second), run_checks_of(run))}"]
 

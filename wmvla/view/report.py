@@ -33,6 +33,7 @@ from ..verdict.required_checks import INSTRUMENT
 from ..verdict.rules import Contrast, Verdict, contrast, relies
 from ..runs import RunRecord, find_run, read_metrics, read_run
 from ..train.loop import TrainReport, read_report
+from ..train.presets import noted_question
 from .figures import History, arm_styles, points_text, ratio_text
 from .page import Raw, escaped, number_cell, strip, swatch, table_html
 from .captions import by_seed
@@ -56,11 +57,7 @@ class Findings:
     unread: tuple[str, ...] = ()  # a sentence for each part that is missing or damaged
 
     @property
-    def claimed(self) -> str: "The arm that the run is about."; return self.question.get("claimed", "F")
-    @property
-    def question(self) -> dict[str, Any]:
-        "What was asked before the run; earlier runs noted nothing."
-        return self.run.config.get("question") or {}
+    def claimed(self) -> str: "The arm that the run is about."; return noted_question(self.run.config)[0]
 
 
 def needed(folder: Path, name: str) -> Path:
@@ -173,7 +170,7 @@ def ladder(found: Findings) -> list[Rung]:
             Rung("the baseline works", f"A succeeds in {sum(wins)} of {len(wins)} episodes", sum(wins) > 0),
             *(Rung(ASKED[g.name], g.saw, None if g.unsure else g.passed) for g in asked)]
     rungs = {arm: contrast_rung(contrast(found.records, claimed, arm)) for arm in ("A", "F-history", "F-present") if arm in arms}
-    if (named := found.question.get("rival")) in rungs:
+    if (named := noted_question(found.run.config)[1]) in rungs:
         rungs[named] = replace(rungs[named], needs=f"{rungs[named].needs}: the contrast that was named before")
     rest = [*rungs.values(),
             Rung(f"another episode's prediction raises {claimed}'s offline error", seen, True if relies(shuffled) else None)]
