@@ -25,14 +25,21 @@ from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 from safetensors.torch import load_file
 
+from wmvla.core import UserError
 from wmvla.data.episodes import read_episodes
+from wmvla.data.splits import make_split, save_split
 from wmvla.demos.record import quiet  # its imports choose how MuJoCo draws
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
 from wmvla.files import read_json
+from wmvla.latents.store import open_store
 from wmvla.latents.write import build_store
 from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
+from wmvla.train.config import TrainConfig
+from wmvla.train.film import FilmJob, Reel, train_prophet
+from wmvla.world.given import open_given, save_given
+from wmvla.world.prophet import ProphetConfig
 
 KINDS = ("smolvla", "smolvla_world")
 CAMERA, STATE, ACTION = "observation.image", "observation.state", "action"
@@ -401,6 +408,63 @@ def test_real_time_chunking_holds_on_to_what_is_left(kind, home):
     held = decide(prev_chunk_left_over=left, inference_delay=2, execution_horizon=4)
     assert held.shape == free.shape
     assert (held - left)[:, :2].abs().mean() < (free - left)[:, :2].abs().mean(), "the first actions follow the old chunk"
+
+
+# A Prophet that was trained before, and what a memory step holds
+
+
+@pytest.fixture(scope="module")
+def prophet(home, tmp_path_factory) -> Path:
+    """A Prophet of other sizes than the flags', which saw both episodes."""
+    sizes = ProphetConfig(LATENT, HISTORY, FUTURE + 1, 24, 2, 3)
+    film = (Reel(open_store(home.store), (0, 1)),)
+    given = train_prophet(FilmJob(film, sizes, TrainConfig(steps=3, batch=4)))
+    return save_given(given, tmp_path_factory.mktemp("given") / "prophet")
+
+
+def test_a_given_prophet_brings_sizes_weights_and_statistics(home, prophet, tmp_path):
+    policy, given = make("smolvla_world", home, world_prophet=str(prophet)), open_given(prophet)
+    c = policy.config
+    assert (c.world_future, c.world_prophet_width, c.world_prophet_layers, c.world_prophet_heads) == (FUTURE + 1, 24, 2, 3)
+    assert same(policy.world.prophet.state_dict(), given.prophet.state_dict())
+    assert same(policy.world.latents.state_dict(), given.latents.state_dict()) and policy.world.fitted
+    policy.config.world_prophet = str(tmp_path / "gone")  # a checkpoint needs the folder no more
+    policy.save_pretrained(tmp_path / "saved")
+    again = get_policy_class("smolvla_world").from_pretrained(tmp_path / "saved")
+    assert same(again.state_dict(), policy.state_dict())
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_frozen_prophet_stays_and_the_rest_learns(home, prophet, freeze):
+    policy = make("smolvla_world", home, world_prophet=str(prophet), world_prophet_freeze=freeze)
+    before = copy.deepcopy(policy.state_dict())
+    batch = training_batch("smolvla_world", policy.config)
+    batch["world_future"] = torch.randn(3, FUTURE + 1, LATENT)
+    batch["world_future_mask"] = torch.ones(3, FUTURE + 1).bool()
+    optimiser = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
+    policy.train().forward(batch)[0].backward()
+    optimiser.step()
+    moved = {name for name, x in policy.state_dict().items() if not torch.equal(x, before[name])}
+    assert any(name.startswith("world.prophet.") for name in moved) is not freeze
+    assert any(name.startswith("world.fusions.") for name in moved)
+
+
+def test_a_prophet_that_saw_the_validation_part_is_refused(home, prophet, tmp_path):
+    save_split(make_split(read_episodes(home.dataset), 0.5), split := tmp_path / "split.json")
+    with pytest.raises(UserError, match="seen episode .* of the validation part"):
+        make("smolvla_world", home, world_prophet=str(prophet), world_split=str(split))
+    with pytest.raises(UserError, match="There is no Prophet at"):
+        make("smolvla_world", home, world_prophet=str(tmp_path))
+
+
+@pytest.mark.parametrize(("content", "width"), [("change", LATENT), ("components", 5)])
+def test_contents_are_fitted_on_the_store(home, content, width):
+    policy = make("smolvla_world", home, world_memory_content=content, world_components=5)
+    scale = policy.world.content.scale
+    assert policy.world.content.width == width and (scale > 0).all() and not (scale == 1).any()
+    open_gates(policy)
+    chunk = policy.eval().predict_action_chunk(observation())
+    assert chunk.shape == (3, CHUNK, 4) and chunk.isfinite().all() and policy.last_memory.values.shape == (3, FUTURE, width)
 
 
 # LeRobot's own commands

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HISTORY', 'HISTORY_MASK', 'FUTURE', 'FUTURE_MASK', 'EPISODE', 'MARK', 'WORLD_KEYS', 'FRAMES', 'FRAMES_MASK',
            'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'SmolVLAWorldConfig', 'check_fields',
-           'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'latent_size',
-           'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'policy_input_features']
+           'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'take_prophet_sizes',
+           'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'policy_input_features']
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #b6eb505d
 """`--policy.type=smolvla_world`: SmolVLA's configuration, and what a memory of predicted futures adds to it.
@@ -36,6 +36,8 @@ from ..foreign import checked_steps
 from ..policy.gated_attention import GATES, STARTS
 from ..policy.memory import UNPLAYABLE, check_memory_source
 from ..policy.trunk import seeded
+from ..world.components import MEMORY_CONTENTS
+from ..world.given import read_about
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #743c4a83
 HISTORY, HISTORY_MASK = "world_history", "world_history_mask"  # [b t m] raw latents, [b t]
@@ -68,12 +70,18 @@ class SmolVLAWorldConfig(SmolVLAConfig):
     world_memory_mode_rollout: str = ""  # empty: as trained, pred where that needs the future
     world_history: int = 4  # T frames that Prophet reads: velocity needs two, noise a few more
     world_future: int = 8  # K frames that it predicts
-    world_fusion: str = "late"  # late (F1): before action_out_proj; input (F2): noisy actions; every: each expert layer too
+    world_fusion: str = "late"  # late (F1): before action_out_proj; input (F2): noisy actions; every: both, and each expert layer
     world_fusion_start: str = "gate"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
+    world_input_too: bool = False  # written here: `every` begins at the input; checkpoints of earlier versions do not
     world_gate: str = "layer"  # what has a gate of its own: layer, head, token
+    world_memory_content: str = "state"  # of a memory step: state (the latent), change (from the present), components (of it)
+    world_components: int = 16  # how many
     world_heads: int = 4  # of the cross-attention
+    world_prophet: str = ""  # folder of `wmvla prophet` to start from; it decides world_history, world_future and three sizes:
     world_prophet_width: int = 128  # small beside the expert: a prediction must stay cheap
     world_prophet_layers: int = 1
+    world_prophet_heads: int = 0  # 0: world_heads
+    world_prophet_freeze: bool = False  # keep the given Prophet as it is
     lambda_world: float = 0.2  # weight of Prophet's loss
     world_loss: str = "mse"  # or cosine (and magnitude)
     world_schedule_steps: int = 50_000  # over which `scheduled` goes from the truth to the prediction
@@ -85,6 +93,7 @@ class SmolVLAWorldConfig(SmolVLAConfig):
         super().__post_init__()
         check_fields(self)
         take_store(self)
+        take_prophet_sizes(self)
 
     @property
     def spec(self) -> WindowSpec: return WindowSpec(self.world_history, self.world_future, 1)
@@ -100,8 +109,9 @@ class SmolVLAWorldConfig(SmolVLAConfig):
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #281ceb28
 WORLD_CHOICES = {"world_fusion": ("late", "input", "every"), "world_fusion_start": STARTS, "world_gate": GATES,
-                 "world_loss": ("mse", "cosine")}
-COUNTS = ("world_history", "world_future", "world_heads", "world_prophet_width", "world_prophet_layers", "world_schedule_steps")
+                 "world_memory_content": MEMORY_CONTENTS, "world_loss": ("mse", "cosine")}
+COUNTS = ("world_history", "world_future", "world_heads", "world_components", "world_prophet_width", "world_prophet_layers",
+          "world_schedule_steps")
 
 
 def check_fields(config: "SmolVLAWorldConfig") -> None:
@@ -114,6 +124,8 @@ def check_fields(config: "SmolVLAWorldConfig") -> None:
     for name in COUNTS:
         if getattr(config, name) < 1: raise UserError(f"{name} is {getattr(config, name)}; it must be at least 1.")
     if config.lambda_world < 0: raise UserError(f"lambda_world is {config.lambda_world}; a loss has no negative weight.")
+    if config.world_prophet_freeze and not config.world_prophet:
+        raise UserError("world_prophet_freeze keeps a Prophet that was trained before; name it with --policy.world_prophet.")
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #3c3abf9f
 def rollout_source(config: SmolVLAWorldConfig) -> str:
@@ -158,6 +170,15 @@ def encoder_of_store(store: str | Path) -> SmallEncoderConfig | EncoderConfig:
     if not Path(config.encoder).is_dir(): return config
     with seeded("world encoder"): encoder = reopen_encoder(file)  # torch's random stream stays where it is
     return encoder.config if isinstance(encoder, SmallEncoder) else config
+
+# %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #33281281
+def take_prophet_sizes(config: SmolVLAWorldConfig) -> None:
+    "Fill the configuration from the Prophet of `world_prophet` where that is there."
+    if not config.world_prophet or not Path(config.world_prophet, "prophet.json").is_file(): return
+    sizes = read_about(config.world_prophet).config
+    config.world_history, config.world_future = sizes.history, sizes.future
+    config.world_prophet_width, config.world_prophet_layers, config.world_prophet_heads = sizes.width, sizes.layers, sizes.heads
+
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #cf662ce8
 def latent_size(config: SmolVLAWorldConfig) -> int:

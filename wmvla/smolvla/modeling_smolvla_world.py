@@ -36,8 +36,9 @@ from ..policy.gated_attention import FusionRecord
 from ..policy.memory import Memory
 from ..rollout.capture import Stopwatch
 from .configuration_smolvla_world import (
-    EPISODE, FRAMES, HISTORY, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
-from .world_branch import Scene, WorldBranch, attach, set_memory, fit_latents, is_closed, predict_scene, memory_from, scene_of
+    EPISODE, FRAMES, HISTORY, HISTORY_MASK, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
+from .world_branch import (
+    Scene, WorldBranch, attach, fit_latents, is_closed, memory_from, predict_scene, scene_of, set_memory, take_given)
 from .world_logs import GradientMeter, mean_over_steps, log_values, world_loss
 from .frame_buffer import Sight, check_opened, frames_seen, recent_latents, open_world_encoder, own_encoder, watch_alone
 from ..policy.trunk import seeded
@@ -54,11 +55,12 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
     last_predicted: Float[Tensor, "b k latent"] | None
 
     def __init__(self, config: SmolVLAWorldConfig, fresh: bool = True, **kwargs):
+        if fresh: config.world_input_too = config.world_fusion == "every"
         with data_only(): super().__init__(config, **kwargs)
         expert = self.model.vlm_with_expert
         self.world = WorldBranch(config, expert.expert_hidden_size, len(expert.lm_expert.layers))
         self.world_encoder, self.opened = own_encoder(config), []  # a published encoder is no part of the checkpoint
-        attach(self, self.model, config.world_fusion)
+        attach(self, self.model, config.world_fusion, config.world_input_too)
         self.meter = GradientMeter(grad_world_inject=self.world.fusions, grad_prophet=self.world.prophet)
         self.last_record = self.last_memory_norm = self.last_memory = self.last_predicted = None
         self.watch: Stopwatch | None = None  # whoever wants to know where the time goes sets it
@@ -115,7 +117,9 @@ def start(policy: SmolVLAWorldPolicy) -> None:
     if policy.world_encoder is not None:
         with seeded("world encoder"): trained = cast(SmallEncoder, reopen_encoder(Path(c.world_store, "encoder.json")))
         policy.world_encoder.load_state_dict(trained.state_dict())
-    if not policy.world.fitted: fit_latents(policy.world, open_store(c.world_store, c.world_fingerprint), c.world_split)
+    if policy.world.fitted: return
+    if c.world_prophet: take_given(policy.world, c.world_prophet)
+    fit_latents(policy.world, open_store(c.world_store, c.world_fingerprint), c.world_split)
 
 
 def weights_of(path: str) -> str:
@@ -184,7 +188,7 @@ def empty_memory(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory:
     "The memory `zero`."
     state, world = batch[OBS_STATE], policy.world
     size = len(state), policy.config.world_future
-    return Memory(state.new_zeros(*size, len(world.latents.mean)), torch.ones(size, dtype=torch.bool, device=state.device))
+    return Memory(state.new_zeros(*size, world.content.width), torch.ones(size, dtype=torch.bool, device=state.device))
 
 
 def loss_with_world(
@@ -213,8 +217,8 @@ def encoder_of(policy: SmolVLAWorldPolicy) -> Encoder:
 
 def known_future(policy: SmolVLAWorldPolicy, batch: dict[str, Any]) -> Memory | None:
     "The memory `oracle`, where an evaluator of recorded episodes hands over what came next; a rollout never can."
-    truth, mask = batch[TRUTH], batch[TRUTH_MASK]
-    return memory_from(policy.world, predict_scene(policy.world, truth, mask, truth, mask, predict=False), "oracle")
+    scene = predict_scene(policy.world, *(batch[key] for key in (HISTORY, HISTORY_MASK, TRUTH, TRUTH_MASK)), predict=False)
+    return memory_from(policy.world, scene, "oracle")
 
 # %% ../../nbs/85_smolvla/05_modeling_smolvla_world.ipynb #c1f577b8
 def timed(policy: SmolVLAWorldPolicy, part: str) -> AbstractContextManager:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ChunkMemory', 'WorldBranch', 'attach', 'fuse', 'before_output', 'after_embedding', 'keep_stream', 'after_mlp',
-           'statistics_frames', 'fit_latents', 'Scene', 'scene_of', 'finite_rows', 'predict_scene', 'memory_from',
-           'memory_generator', 'oracle_share', 'from_noise', 'set_memory', 'is_closed']
+           'statistics_frames', 'fit_latents', 'store_changes', 'take_given', 'Scene', 'scene_of', 'finite_rows',
+           'predict_scene', 'memory_from', 'memory_generator', 'oracle_share', 'from_noise', 'set_memory', 'is_closed']
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #7ccb7d75
 """A `WorldBranch` stands beside SmolVLA, not inside it. It makes the memory once a chunk, reads it once, and its hooks add what
@@ -37,6 +37,8 @@ from wmvla.smolvla.configuration_smolvla_world import (
     latent_size,
 )
 from ..policy.trunk import seeded
+from ..world.components import MemoryContent, fit_content
+from ..world.given import check_given, open_given
 from ..world.prophet import Prophet, ProphetConfig
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #55e32b5e
@@ -75,11 +77,14 @@ class WorldBranch(nn.Module):
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))  # are the statistics those of a store?
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))  # optimiser steps done
         width_, layers_ = c.world_prophet_width, c.world_prophet_layers
-        sizes = ProphetConfig(latent, c.world_history, c.world_future, width_, layers_, c.world_heads)
+        sizes = ProphetConfig(latent, c.world_history, c.world_future, width_, layers_, c.world_prophet_heads or c.world_heads)
         with seeded("smolvla_world prophet", self.seed): self.prophet = Prophet(sizes)
+        self.prophet.requires_grad_(not c.world_prophet_freeze)
+        self.content = MemoryContent(c.world_memory_content, latent, c.world_components)
         steps, states = max(c.world_history, c.world_future), c.chunk_size if c.world_gate == "token" else 0
-        one = lambda: GatedCrossAttention(width, latent, c.world_heads, steps, c.world_gate, states, c.world_fusion_start)
-        count = layers + 1 if c.world_fusion == "every" else 1
+        wide = self.content.width
+        one = lambda: GatedCrossAttention(width, wide, c.world_heads, steps, c.world_gate, states, c.world_fusion_start)
+        count = layers + 1 + c.world_input_too if c.world_fusion == "every" else 1
         with seeded("smolvla_world fusion", self.seed): self.fusions = nn.ModuleList(one() for _ in range(count))
 
     @property
@@ -88,14 +93,13 @@ class WorldBranch(nn.Module):
         return torch.cat([f.gate.tanh().reshape(-1) for f in self.fusions])
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #779d87bb
-def attach(branch_of: Any, model: Any, fusion: str) -> None:
-    "Hook the branch `branch_of.world` into a `VLAFlowMatching`."
-    if fusion == "input":
-        model.action_time_mlp_out.register_forward_hook(partial(after_embedding, branch_of))
-        return
+def attach(branch_of: Any, model: Any, fusion: str, input_too: bool = False) -> None:
+    "Hook the branch `branch_of.world` into a `VLAFlowMatching`, its fusions by depth; `input_too`: `every` begins at the input."
+    if fusion == "input" or input_too: model.action_time_mlp_out.register_forward_hook(partial(after_embedding, branch_of))
+    if fusion == "input": return
     model.action_out_proj.register_forward_pre_hook(partial(before_output, branch_of))
     if fusion == "every":
-        for i, layer in enumerate(model.vlm_with_expert.lm_expert.layers):
+        for i, layer in enumerate(model.vlm_with_expert.lm_expert.layers, int(input_too)):
             layer.post_attention_layernorm.register_forward_pre_hook(partial(keep_stream, branch_of, i))
             layer.mlp.register_forward_hook(partial(after_mlp, branch_of, i))
 
@@ -115,7 +119,7 @@ def before_output(owner: Any, module: nn.Module, args: tuple[Tensor, ...]) -> tu
 
 def after_embedding(owner: Any, module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
     "Hook of the embedding of noisy actions and time."
-    return None if owner.world.now.reads is None else fuse(owner.world, out)
+    return None if owner.world.now.reads is None else fuse(owner.world, out, 0)
 
 
 def keep_stream(owner: Any, place: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -147,9 +151,31 @@ def statistics_frames(store: LatentStore, split: str, most: int = 20_000) -> Ten
 
 
 def fit_latents(branch: WorldBranch, store: LatentStore, split: str = "") -> None:
-    "Set mean and spread of the latents from a store."
-    fitted = Normaliser.fit_chunks(store.gather(part) for part in statistics_frames(store, split).split(4096))
-    branch.latents.load_state_dict(fitted.state_dict())
+    "Set mean and spread of the latents from a store, unless a given Prophet brought its own, and what the content needs."
+    if not branch.fitted:
+        fitted = Normaliser.fit_chunks(store.gather(part) for part in statistics_frames(store, split).split(4096))
+        branch.latents.load_state_dict(fitted.state_dict())
+    if branch.content.kind != "state": fit_content(branch.content, store_changes(branch, store, split))
+    branch.fitted.fill_(True)
+
+
+def store_changes(branch: WorldBranch, store: LatentStore, split: str = "") -> Float[Tensor, "row d"]:
+    "z_{t+k} - z_t of evenly chosen frames, normalised."
+    ends = torch.tensor(store.meta.length).cumsum(0)
+    now = statistics_frames(store, split, 1024)[:, None]
+    ahead = now + torch.arange(1, branch.config.world_future + 1)
+    inside = ahead < ends[torch.searchsorted(ends, now, right=True)]
+    latents = lambda frames: branch.latents.normalise(store.gather(frames).float().to(branch.latents.mean.device))
+    return latents(ahead[inside]) - latents(now.expand_as(ahead)[inside])
+
+
+def take_given(branch: WorldBranch, folder: str) -> None:
+    "Start from the Prophet of a folder and its statistics; `UserError` for one that does not fit, or has seen what is to judge."
+    c, given = branch.config, open_given(folder)
+    judging = load_split(c.world_split).validation if c.world_split else ()
+    check_given(given, "future", c.world_fingerprint, c.world_revision, judging)
+    branch.prophet.load_state_dict(given.prophet.state_dict())
+    branch.latents.load_state_dict(given.latents.state_dict())
     branch.fitted.fill_(True)
 
 # %% ../../nbs/85_smolvla/02_world_branch.ipynb #e5ef308b
@@ -201,11 +227,13 @@ def memory_from(
     noise: Float[Tensor, "b k latent"] | None = None,  # of a drawn memory
 ) -> Memory | None:
     "The memory called `source`; faulty samples hold NaN, which the gates refuse and count."
-    predicted = None if scene.predicted is None else scene.predicted.detach()
-    given = MemoryInputs(scene.history, scene.history_mask, predicted, scene.future, scene.future_mask, episode, None,
+    held = lambda latents: None if latents is None else branch.content(latents, scene.history[:, -1:])
+    predicted = None if scene.predicted is None else held(scene.predicted.detach())
+    given = MemoryInputs(held(scene.history), scene.history_mask, predicted, held(scene.future), scene.future_mask, episode, None,
                          branch.config.world_future)
     if noise is not None and predicted is not None and source in DRAWN_SOURCES:
-        memory = Memory(from_noise(source, predicted, noise), torch.ones_like(predicted[..., 0], dtype=torch.bool))
+        drawn = from_noise(source, predicted, noise[..., : branch.content.width])
+        memory = Memory(drawn, torch.ones_like(predicted[..., 0], dtype=torch.bool))
     else: memory = make_memory(source, given, memory_generator(branch), oracle_share(branch, source))
     if memory is None: return None
     return Memory(memory.values.masked_fill(~scene.finite[:, None, None], math.nan), memory.mask)

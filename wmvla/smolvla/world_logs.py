@@ -82,7 +82,7 @@ class GradientMeter:
     def __init__(self, **groups: nn.Module):
         self.squares: dict[str, Tensor] = {}
         for name, module in groups.items():
-            for parameter in module.parameters():
+            for parameter in (p for p in module.parameters() if p.requires_grad):
                 parameter.register_post_accumulate_grad_hook(lambda p, name=name: self.add(name, p.grad))
 
     def add(self, name: str, gradient: Tensor) -> None:

@@ -55,7 +55,9 @@ def oracle_memories(
 
     def spoil(requests: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
         index = window_index(table, torch.tensor([int(table.start[r.slot]) + r.seen.step for r in requests]), spec)
-        told = {"world_truth": store.windows(index).future.float(), "world_truth_mask": index.future_mask}
+        windows = store.windows(index)
+        told = {"world_truth": windows.future.float(), "world_truth_mask": index.future_mask,
+                "world_history": windows.history.float(), "world_history_mask": index.history_mask}
         ahead = {k: x.to(config.device) for k, x in told.items()}
         return [own | {k: x[i : i + 1] for k, x in ahead.items()} for i, own in enumerate(samples)]
 
