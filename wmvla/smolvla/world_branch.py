@@ -158,7 +158,7 @@ def fit_latents(branch: WorldBranch, store: LatentStore, split: str = "") -> Non
     if branch.content.kind != "state": fit_content(branch.content, store_changes(branch, store, split))
     branch.fitted.fill_(True)
 
-
+# %% ../../nbs/85_smolvla/02_world_branch.ipynb #3b0afa4b
 def store_changes(branch: WorldBranch, store: LatentStore, split: str = "") -> Float[Tensor, "row d"]:
     "z_{t+k} - z_t of evenly chosen frames, normalised."
     ends = torch.tensor(store.meta.length).cumsum(0)
@@ -168,7 +168,7 @@ def store_changes(branch: WorldBranch, store: LatentStore, split: str = "") -> F
     latents = lambda frames: branch.latents.normalise(store.gather(frames).float().to(branch.latents.mean.device))
     return latents(ahead[inside]) - latents(now.expand_as(ahead)[inside])
 
-
+# %% ../../nbs/85_smolvla/02_world_branch.ipynb #ccb138be
 def take_given(branch: WorldBranch, folder: str) -> None:
     "Start from the Prophet of a folder and its statistics; `UserError` for one that does not fit, or has seen what is to judge."
     c, given = branch.config, open_given(folder)
