@@ -47,7 +47,7 @@ clean() {
 
 export_in_sync() {
     copy export && mkdir "$copies/export/wmvla" && cp wmvla/__init__.py "$copies/export/wmvla" &&
-        (cd "$copies/export" && nbdev_export) && diff -r -x __pycache__ -x '*.pyc' wmvla "$copies/export/wmvla" ||
+        (cd "$copies/export" && nbdev_export) && diff -r -x __pycache__ -x '*.pyc' -x static wmvla "$copies/export/wmvla" ||
         { echo "wmvla/ is not what the notebooks export (< is the tree): run 'make format'."; return 1; }
 }
 
