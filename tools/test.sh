@@ -56,16 +56,16 @@ readme() { python tools/readme.py --check; }
 # one thread a notebook, because as many notebooks as cores run side by side; half an hour is for one that waits for ever
 lessons() { OMP_NUM_THREADS=1 timeout 1800 nbdev_test --n_workers 2 --timing "$@"; }
 # whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
-studies='agreement|calibration|closed_loop|experts|path|phases|representations|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
+studies='agreement|calibration|closed_loop|experts|path|smolvla_path|phases|representations|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
 long="^($studies|03_skills|04_calibration|10_lerobot_train|10_path|11_forks)[.]"
 # what `make test-all` runs whole, with WMVLA_SLOW, is left to it
-simulated='libero|libero_experts|record|replay|closed_loop'
+simulated='libero|libero_experts|record|replay|closed_loop|suites|initial_states'
 notebooks() { lessons --skip_file_re "^[_.]|$long|^[0-9]+_($simulated)[.]"; }
 heavy() { lessons --file_re "$long"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
-    WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|initial_states|suites|workers|catalogue|machine)[.]"
+    WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|workers|catalogue|machine)[.]"
 }
 
 wanted=${*:-$stages}
