@@ -12,13 +12,14 @@ lab run."""
 # %% ../../nbs/88_lab/08_opened.ipynb #3df77cfd
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..core import EpisodeRecord
 from ..files import read_dict
 from .cards import card, card_facts, card_table, note
 from .comparison import Comparison
 from .dataset import Dataset, load
-from .folders import shown_path
+from .folders import patch, shown_path
 from .latents import Latents
 from .trained import Trained
 from ..latents.store import open_store, unfinished
@@ -113,3 +114,15 @@ def open_run(
     folder = find_run(run, runs)
     found = read_run(folder)
     return OpenedRun(Run(folder.resolve(), found.record))
+
+# %% ../../nbs/88_lab/08_opened.ipynb #921117f0
+@patch
+def inspect(
+    self: OpenedRun,
+    episode: str = "",  # its name, as F_s0_pred_push-v3_900003_n0; empty: one that has film and trace
+) -> Any:
+    "The episodes of the run in the inspector, a widget. `UserError` for an unknown episode."
+    from wmvla.dashboards.inspector import read_gallery
+    from wmvla.dashboards.widget import inspected
+
+    return inspected(read_gallery(self.path), episode)
