@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NEARLY_UNIFORM', 'SHARP', 'PACKED', 'DARK', 'MOTIONS', 'Span', 'EpisodeFilm', 'read_film', 'film_data', 'Imagined',
            'ShownEpisode', 'episode_id', 'percentage', 'gate_sentence', 'memory_weights', 'attention_words',
-           'imagined_words', 'episode_notes', 'packed', 'arm_colours', 'head_of_episode', 'decisions_of', 'payload']
+           'imagined_words', 'episode_notes', 'packed', 'arm_colours', 'head_of_episode', 'decisions_of',
+           'steps_a_second', 'payload']
 
 # %% ../../nbs/75_view/03a_player.ipynb #29bdb24c
 """One episode as the player shows it.
@@ -45,6 +46,7 @@ class EpisodeFilm:
     "The pictures of an episode: the one at its start, and one after each step."
     source: str  # an address from the page's own, or data:video/mp4;base64,...
     fps: float  # frames a second
+    frames: int = 0  # pictures; 0: one more than the episode has steps
     cameras: tuple[str, ...] = ()  # side by side in each picture, from the left
 
 # %% ../../nbs/75_view/03a_player.ipynb #0fe62a47
@@ -54,10 +56,10 @@ def read_film(path: str | Path, source: str = "", cameras: tuple[str, ...] = ())
 
     path = Path(path)
     try:
-        with av.open(str(path)) as container: rate = container.streams.video[0].average_rate
+        with av.open(str(path)) as container: rate, frames = (video := container.streams.video[0]).average_rate, video.frames
     except (av.FFmpegError, IndexError) as e:
         raise UserError(f"{path} is no film ({type(e).__name__}); play the episode again.") from e
-    return EpisodeFilm(source or film_data(path.read_bytes()), float(rate or 40), cameras)
+    return EpisodeFilm(source or film_data(path.read_bytes()), float(rate or 40), frames, cameras)
 
 
 def film_data(mp4: bytes) -> str:
@@ -190,10 +192,16 @@ def decisions_of(trace: Trace | None) -> dict[str, Any]:
     return {"step": trace.step.tolist(), "executed": trace.executed.tolist(), "latency": parts, "names": list(names), **arrays}
 
 # %% ../../nbs/75_view/03a_player.ipynb #e28d745e
+def steps_a_second(shown: ShownEpisode) -> float:
+    "Environment steps in a second of the film, also of one that shows every second step; without a film half the robot's speed."
+    if shown.film is None: return 20.0 if shown.record.task.startswith("libero") else 40.0
+    return shown.film.fps*(shown.record.steps + 1)/(shown.film.frames or shown.record.steps + 1)
+
+
 def payload(shown: ShownEpisode, colours: Mapping[str, tuple[str, str]] | None = None) -> dict[str, Any]:
     "All that the player draws of an episode, ready for JSON."
     record, film, imagined = shown.record, shown.film, shown.imagined
-    rate = film.fps if film else 20.0 if record.task.startswith("libero") else 40.0
+    rate = steps_a_second(shown)
     pictures = {"film": film.source if film else None, "fps": rate, "cameras": list(film.cameras) if film else []}
     known = {} if imagined is None else {"error": packed(imagined.error), "baseline": packed(imagined.copy_last),
                                          "error_unit": imagined.unit}

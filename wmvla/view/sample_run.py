@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXAMPLE_TASKS', 'EXAMPLE_MEMORIES', 'EXAMPLE_GATE_ENDS', 'EXAMPLE_CHECKS', 'EXAMPLE_STAGES', 'EXAMPLE_LOSSES',
            'EXAMPLE_GAINS', 'example_episode', 'example_episodes', 'example_metrics', 'example_moved',
-           'example_horizon', 'example_training', 'example_ratios', 'draw_scene', 'example_frames', 'write_trainings',
-           'write_videos', 'write_results', 'example_run']
+           'example_horizon', 'example_training', 'example_ratios', 'draw_scene', 'example_frames', 'example_decision',
+           'example_trace', 'write_trainings', 'write_videos', 'write_traces', 'write_results', 'example_run']
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #de76531a
 """An example run folder, complete and invented.
@@ -17,6 +17,7 @@ its run id say that it is an example.
 """
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #2cfe0876
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ from ..files import write_json
 from ..checks.base import CheckResult
 from ..ablate.memory import RatioRow, compare_closed_loop, ratio_row
 from ..verdict.rules import claim, gather_evidence
+from ..rollout.agent import DecisionTrace, Latency
+from ..rollout.trace import trace_name, write_trace
 from ..runs import create_run, finish_run, log_metrics, mark_stage
 from ..train.loop import ActionErrors, MovedRow, TrainReport
 from .video import encode_mp4, pick_episodes, video_name
@@ -135,6 +138,27 @@ def example_frames(success: bool, steps: int, seed: int = 0) -> UInt8[np.ndarray
         frames.append(draw_scene(disc, start + (0, 18), np.array([8, 12])*(1 - reach) + aim*reach))
     return np.stack(frames)
 
+# %% ../../nbs/75_view/07_sample_run.ipynb #f874bf25
+def example_decision(r: EpisodeRecord, step: int) -> DecisionTrace:
+    "One invented decision."
+    shared = np.random.default_rng(seed_from(r.triple, step))
+    own = np.random.default_rng(seed_from(r.arm, r.train_seed, r.triple, step))
+    drift = np.sin(step/30 + np.arange(4))[None] + .05*shared.normal(size=(8, 4)) + (.1 + .006*step)*own.normal(size=(1, 4))
+    latency = Latency(2 + own.random(), 3 + own.random(), float(r.arm != "A") + own.random(), 1 + own.random())
+    told = DecisionTrace(step, np.clip(drift, -1, 1).astype(np.float32), 8, r.memory, latency)
+    if r.arm == "A": return told
+    ends = 1.2*np.abs(np.linspace(-1, 1, 8)) + .5*own.normal(size=(1, 4, 8, 8))
+    weights = np.exp(ends)/np.exp(ends).sum(-1, keepdims=True)
+    entropy = (-(weights*np.log(weights)).sum(-1)/math.log(8)).mean(1).astype(np.float32)
+    share = (r.gate_share*(1 + .2*own.normal(size=(1, 8)))).clip(0).astype(np.float32)
+    gate, weights, seen = np.float32([[r.gate]]), weights.astype(np.float16), np.ones(8, bool)
+    return dataclasses.replace(told, gate=gate, share=share, entropy=entropy, attention=weights, seen=seen)
+
+
+def example_trace(r: EpisodeRecord) -> list[DecisionTrace]:
+    "The invented decisions of an episode, one every eight steps."
+    return [example_decision(r, step) for step in range(0, r.steps, 8)]
+
 # %% ../../nbs/75_view/07_sample_run.ipynb #716b760a
 EXAMPLE_CHECKS = {
     "instructions": "EXAMPLE, invented: 4 instructions in 100 of 100 episodes",
@@ -171,6 +195,14 @@ def write_videos(folder: Path, records: Sequence[EpisodeRecord]) -> None:
         (folder/"videos"/video_name(r)).write_bytes(encode_mp4(example_frames(r.success, r.steps, r.init_seed), 30))
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #99751ec5
+def write_traces(folder: Path, records: Sequence[EpisodeRecord]) -> None:
+    "Decisions of all policies on the initial states that are filmed."
+    filmed = {r.triple for r in pick_episodes(records, filmed=False)}
+    for r in records:
+        if r.triple not in filmed: continue
+        write_trace(folder/trace_name(r.arm, r.train_seed, None, r.triple), example_trace(r), r)
+
+
 def write_results(folder: Path, gains: Mapping[str, float], seed: int, checks: Sequence[CheckResult]) -> list[EpisodeRecord]:
     "Episodes, interventions and the verdict that follows from them."
     records, ratios = example_episodes(gains, seed), example_ratios({"zero": 1.16, "random": 1.09, "shuffle": 1.03})
@@ -191,7 +223,9 @@ def example_run(folder: str | Path, gains: Mapping[str, float] = EXAMPLE_GAINS, 
     split = {"dataset": "example", "revision": "0"*16, "seed": 0, "train": list(range(85)), "validation": list(range(85, 100))}
     encoder = {"effective_rank": 31.4, "explained_variance": 0.93, "loss_first": 0.21, "loss_last": 0.012, "steps": 700}
     write_trainings(folder, gains, fingerprint(split))
-    write_videos(folder, write_results(folder, gains, seed, checks))
+    records = write_results(folder, gains, seed, checks)
+    write_videos(folder, records)
+    write_traces(folder, records)
     write_json(folder/"split.json", split)
     write_json(folder/"encoder"/"report.json", encoder)
     run.record.checks = plain(checks)

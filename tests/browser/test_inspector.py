@@ -1,0 +1,221 @@
+"""The inspector as a person uses it: a page from a file, looked at by mouse and by keyboard."""
+
+import dataclasses
+import re
+from urllib.parse import quote
+
+import pytest
+
+from wmvla.dashboards.inspector import companions, gallery_html, read_gallery, telling_order, write_dashboard
+from wmvla.view.player import Span, episode_id, payload
+from wmvla.view.sample_run import example_run
+from wmvla.view.standalone import about_run, standalone_html
+
+pytestmark = pytest.mark.browser
+slow = pytest.mark.slow
+TIME = "document.querySelector('.wmi-film video').currentTime"
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    return read_gallery(example_run(tmp_path_factory.mktemp("runs") / "example"))
+
+
+@pytest.fixture(scope="module")
+def page(gallery, tmp_path_factory):
+    """The page of an invented run, as a file."""
+    path = tmp_path_factory.mktemp("page") / "dashboard.html"
+    path.write_text(gallery_html(gallery))
+    return path
+
+
+@pytest.fixture(scope="module")
+def filmed(gallery):
+    """An episode of F with film and trace, and what the page knows of it."""
+    from wmvla.dashboards.inspector import shown_take
+
+    name = next(n for n in telling_order(gallery) if gallery.takes[n].film and gallery.takes[n].record.arm == "F")
+    return payload(shown_take(gallery, name))
+
+
+def address(page, episode, step=0, beside=""):
+    more = f"&beside={quote(beside)}" if beside else ""
+    return f"{page.as_uri()}?episode={quote(episode)}{more}&t={step}"
+
+
+def click_at(seen, step, last):
+    """Click the curves where `step` lies."""
+    box = seen.page.locator(".wmi-tracks").bounding_box()
+    left, right = box["x"] + 150, box["x"] + box["width"] - 96
+    seen.page.mouse.click(left + (right - left) * step / last, box["y"] + 120)
+
+
+def shown_step(seen) -> int:
+    return int(seen.page.locator(".wmi-transport input").input_value())
+
+
+def test_a_click_on_a_curve_moves_the_film_and_nothing_is_loaded(page, filmed, look):
+    """The smoke test: opens from a file, 0 requests, 0 complaints, film within one frame of the click."""
+    seen = look(address(page, filmed["id"], 3))
+    seen.page.wait_for_function("document.querySelector('.wmi-film video').readyState >= 2")
+    assert shown_step(seen) == 3
+    for step in (20, 9, 31):
+        click_at(seen, step, filmed["steps"])
+        seen.page.wait_for_function("!document.querySelector('.wmi-film video').seeking")
+        assert abs(shown_step(seen) - step) <= 1
+        time = seen.page.evaluate(TIME)
+        assert shown_step(seen) / filmed["fps"] <= time <= (shown_step(seen) + 1) / filmed["fps"]
+    assert seen.network == [] and seen.complaints == []
+    seen.keep("inspector-one")
+
+
+@slow
+def test_arrows_go_from_decision_to_decision_and_space_plays(page, filmed, look):
+    seen = look(address(page, filmed["id"]))
+    seen.page.locator(".wmi-player").focus()
+    keys = ("ArrowRight", 8), ("ArrowRight", 16), ("ArrowLeft", 8), ("Shift+ArrowRight", 9), ("ArrowLeft", 8), ("Home", 0)
+    for key, step in keys:
+        seen.page.keyboard.press(key)
+        assert shown_step(seen) == step, key
+    seen.page.keyboard.press("End")
+    assert shown_step(seen) == filmed["steps"]
+    seen.page.keyboard.press("Home")
+    seen.page.keyboard.press(" ")
+    seen.page.wait_for_timeout(500)
+    seen.page.keyboard.press(" ")
+    at = shown_step(seen)
+    assert 5 < at <= filmed["steps"]
+    seen.page.wait_for_timeout(200)
+    assert shown_step(seen) == at and seen.page.evaluate("document.querySelector('.wmi-film video').paused")
+
+
+@slow
+def test_the_list_filters_and_sorts(page, gallery, look):
+    seen = look(page.as_uri())
+    count = seen.page.locator(".wmi-count")
+    assert count.text_content() == f"{len(gallery.takes)} of {len(gallery.takes)} episodes"
+    seen.page.locator("[data-filter=arm]").select_option("F")
+    assert count.text_content().startswith(f"{sum(r.arm == 'F' for r in gallery.records)} of")
+    seen.page.locator("[data-filter=outcome]").select_option("failure")
+    assert count.text_content().startswith(f"{sum(r.arm == 'F' and not r.success for r in gallery.records)} of")
+    seen.page.locator("[data-filter=arm]").select_option("")
+    seen.page.locator("[data-filter=outcome]").select_option("")
+    seen.page.locator("[data-filter=disagree]").check()
+    split = sum(row["disagree"] for row in about_run(gallery.records)["rows"])
+    assert 0 < split < len(gallery.takes) and count.text_content().startswith(f"{split} of")
+    seen.page.locator(".wmi-h-steps").click()
+    steps = [int(t) for t in seen.page.locator(".wmi-row .wmi-num:nth-of-type(5)").all_text_contents()]
+    assert steps == sorted(steps) and len(steps) > 5
+    seen.page.locator(".wmi-row").nth(2).click()
+    assert seen.page.locator(".wmi-chosen").count() == 1 and seen.complaints == []
+
+
+@slow
+def test_an_address_names_episode_step_and_companion(page, gallery, filmed, look):
+    beside = companions(gallery)[filmed["id"]]
+    seen = look(address(page, filmed["id"], 16, beside).replace("?", "#"))
+    assert shown_step(seen) == 16 and seen.page.locator(".wmi-film").count() == 2
+    seen.page.locator(".wmi-player").focus()
+    seen.page.keyboard.press("ArrowRight")
+    assert "t=24" in seen.page.url and quote(beside) in seen.page.url  # to be copied
+    assert "two trainings of one arm" in seen.page.locator(".wmi-apart").text_content()
+    seen.keep("inspector-two")
+    lost = look(f"{page.as_uri()}?episode=nobody")
+    assert "There is no episode nobody here" in lost.page.locator(".wmi-said").text_content()
+
+
+@slow
+def test_hover_tells_share_and_strength_of_the_gate(page, gallery, filmed, look):
+    seen = look(address(page, filmed["id"]))
+    box = seen.page.locator(".wmi-tracks").bounding_box()
+    seen.page.mouse.move(box["x"] + 152, box["y"] + 45)
+    trace = gallery.opened[filmed["id"]]
+    said = seen.page.locator(".wmi-tip").text_content()
+    share, strength = 100 * float(trace.share[0].mean()), float(trace.gate[0].mean())
+    assert f"{share:.3g} % of the residual" in said and f"tanh(g) {strength:+.3g}" in said
+
+
+@slow
+def test_a_sentence_plays_its_segment_and_a_lie_is_marked(gallery, filmed, look, tmp_path):
+    from wmvla.dashboards.inspector import shown_take
+
+    lie = Span(0, 30, "lifts it", source="model", against="pushes it")
+    spans = (Span(0, 16, "reaches for the disc"), Span(16, 24, "pushes it"), lie)
+    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), spans=spans)
+    path = tmp_path / "one.html"
+    path.write_text(standalone_html(about_run([shown.record], "One episode"), [payload(shown)]))
+    seen = look(path.as_uri())
+    assert seen.page.locator(".wmi-list").count() == 0
+    assert seen.page.locator(".wmi-against").all_text_contents() == ["lifts it"]
+    seen.page.get_by_role("button", name="pushes it").first.click()
+    seen.page.wait_for_function("document.querySelector('.wmi-play').textContent === '▶'")
+    assert shown_step(seen) == 24 and seen.complaints == []
+    seen.keep("inspector-sentences")
+
+
+@slow
+def test_head_and_action_step_of_the_attention_are_chosen(page, gallery, filmed, look):
+    seen = look(address(page, filmed["id"]))
+    shade = lambda: float(seen.page.locator(".wmi-cell").first.get_attribute("fill-opacity"))
+    weights = gallery.opened[filmed["id"]].attention[:, 0].astype(float)
+    expected = lambda rows: 0.04 + 0.96 * rows[0, 0] / rows.max()
+    assert shade() == pytest.approx(expected(weights.mean((1, 2))), abs=2e-3)
+    seen.page.get_by_label("Attention of head").select_option("2")
+    assert shade() == pytest.approx(expected(weights[:, 2].mean(1)), abs=2e-3)
+    seen.page.get_by_label("Attention of action step").select_option("5")
+    assert shade() == pytest.approx(expected(weights[:, 2, 5]), abs=2e-3)
+
+
+@slow
+def test_five_hundred_rows_are_there_within_a_second_and_a_move_takes_less_than_a_frame_or_three(gallery, look, tmp_path):
+    records = [dataclasses.replace(gallery.records[i % 96], init_seed=i) for i in range(500)]
+    path = tmp_path / "many.html"
+    path.write_text(standalone_html(about_run(records, "many"), []))
+    seen = look(path.as_uri())
+    took = seen.page.evaluate("""() => { const began = performance.now(), box = document.querySelector('[data-filter=seen]');
+        box.click(); box.click(); return performance.now() - began; }""")
+    assert seen.page.locator(".wmi-count").text_content() == "500 of 500 episodes" and took < 1000
+    assert seen.page.locator(".wmi-row").count() < 60  # only what is seen is drawn
+
+
+@slow
+def test_a_move_of_the_slider_takes_less_than_50_ms(page, gallery, filmed, look):
+    seen = look(address(page, filmed["id"], 0, companions(gallery)[filmed["id"]]))
+    took = seen.page.evaluate("""(last) => { const slider = document.querySelector('.wmi-transport input'), times = [];
+        for (let step = 0; step <= last; step += 1) { const began = performance.now(); slider.value = step;
+            slider.dispatchEvent(new Event('input')); document.body.offsetHeight; times.push(performance.now() - began); }
+        return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]; }""", filmed["steps"])
+    assert took < 50
+    print(f"slider move, median: {took:.1f} ms")
+
+
+@slow
+def test_dark_is_dark(page, filmed, look):
+    light, dark = (look(address(page, filmed["id"], 20), theme) for theme in ("light", "dark"))
+    paper = lambda seen: seen.page.evaluate("getComputedStyle(document.querySelector('.wmi')).backgroundColor")
+    assert paper(light) == "rgb(255, 255, 255)" and paper(dark) == "rgb(22, 24, 28)"
+    dark.keep("inspector-dark")
+
+
+@slow
+def test_a_run_without_episodes_is_a_sentence(look, tmp_path):
+    from wmvla.runs import create_run, finish_run
+
+    finish_run(run := create_run(tmp_path, "young", {}))
+    seen = look(write_dashboard(run.path).as_uri())
+    assert "No episode has been played here yet" in seen.page.locator(".wmi-said").text_content() and seen.complaints == []
+
+
+@slow
+def test_films_beside_the_page_are_played_from_their_files(gallery, filmed, look, tmp_path):
+    take = gallery.takes[filmed["id"]]
+    path = take.film.parents[1] / "beside.html"
+    path.write_text(gallery_html(gallery, filmed["id"], most=take.film.stat().st_size + 5_000_000, beside=path.parent))
+    path.write_text(path.read_text().replace(filmed["film"], f"videos/{take.film.name}"))
+    seen = look(address(path, filmed["id"], 12))
+    seen.page.wait_for_function("document.querySelector('.wmi-film video').readyState >= 2")
+    assert any(url.endswith(".mp4") for url in seen.asked) and seen.network == []
+
+
+def test_ids_are_safe_in_pages(gallery):
+    assert all(re.fullmatch(r"[\w.+-]+", episode_id(r)) for r in gallery.records)
