@@ -114,7 +114,7 @@ def check_sizes(p: DemoPreset) -> None:
 # %% ../../nbs/45_train/10_presets.ipynb #4d050704
 MOVING = "+moving(mm=2,stop=0.1)"  # the object slides 2 mm a step, until the hand is within 10 cm
 DEMO = DemoPreset(
-    "demo", (f"coffee-push-v3{MOVING}", f"plate-slide-v3{MOVING}"),
+    "demo", (f"coffee-push-v3{MOVING}", "plate-slide-side-v3+moving(mm=2)"),
     SmallEncoderConfig(width=32, steps=450), PolicyConfig(latent=512, layers=1, memory_content="components"),
     TrainConfig(steps=700, labels=10), validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
 TINY = DemoPreset(
