@@ -82,7 +82,7 @@ def read_claims(text: str, things: Sequence[str]) -> list[Claim]:
             claims.append(Claim(kind, thing, clause[start:end]))
     return claims
 
-# %% ../../nbs/72_coc/08_contradictions.ipynb #37a1e0ed
+# %% ../../nbs/72_coc/08_contradictions.ipynb #26266f07
 ALIKE = {  # a claimed act -> acts on the same thing that make it true, acts on another thing that do
     "approach": (("approach", "descend"), ("carry", "place")), "descend": (("descend", "approach"), ("place",)),
     "close": (("close",), ()), "lift": (("lift", "carry"), ()), "carry": (("carry", "lift", "place"), ()),
@@ -110,7 +110,7 @@ class Contradiction:
         said = f"{self.claim.words} {self.claim.thing}".strip()
         return f"It says \"{said}\", but meanwhile: {'; '.join(s.what for s in self.truth)}."
 
-
+# %% ../../nbs/72_coc/08_contradictions.ipynb #22e7066c
 def contradicts(claim: Claim, seen: Sequence[Segment]) -> bool:
     "Is the claim false, if this is all that took place?"
     same, other = ALIKE[claim.kind]
