@@ -75,7 +75,8 @@ def test_the_last_lines_are_table_verdict_and_report(done):
     assert arms == ["A", "F-video", "F-history", "F-present", "F-oracle"]
     asked = ("named before the run: F-video - F-history", "memory path: ", "information: ", "control: ")
     assert all(any(line.startswith(start) for line in lines) for start in asked)
-    assert lines[-2] == read_json(run / "verdict.json")["sentence"]
+    assert lines[-3] == read_json(run / "verdict.json")["sentence"]
+    assert lines[-2] == f"look inside: wmvla dashboard {run} --open"
     report = Path(lines[-1])
     assert report == run / "report.html" and 0 < report.stat().st_size < 10e6
     assert not {"src=\"http", "href=\"http"} & set(report.read_text().split("=")), "the report asks the network"

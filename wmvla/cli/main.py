@@ -54,7 +54,7 @@ def demo(args: argparse.Namespace) -> None:
     from wmvla.train.presets import preset
 
     run = run_demo(preset(args.preset, workers=args.workers, seed=args.seed), args.runs, args.run_id, args.until)
-    if run.status == "done": print(summary(run))
+    if run.status == "done": print(summary(run), f"look inside: wmvla dashboard {run.path} --open", sep="\n")
     else: print(f"stopped after stage {args.until} as asked")
     print_made(run.path/"report.html" if run.status == "done" else run.path)
 

@@ -6,7 +6,7 @@
 __all__ = ['ROW_FILES', 'MOST_BYTES', 'rows_in', 'film_names', 'trace_names', 'Take', 'takes_in', 'merged_takes', 'Gallery',
            'read_gallery', 'run_head', 'trace_of_take', 'told_task', 'shown_take', 'companions', 'twins', 'parting_of',
            'first_of', 'about_gallery', 'telling_order', 'page_payloads', 'page_partings', 'gallery_html',
-           'write_dashboard']
+           'write_dashboard', 'telling_gallery']
 
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #c69ed8b4
 """The wiring of the inspector: a folder of episodes becomes a `Gallery`, and that a widget or a page.
@@ -252,3 +252,14 @@ def write_dashboard(
     path = Path(out) if out else find_run(run, runs)/"dashboard.html"
     with atomic_file(path) as work: work.write_text(gallery_html(gallery, episode, beside=path.parent), encoding="utf-8")
     return path
+
+# %% ../../nbs/78_dashboards/00_inspector.ipynb #a31f39a1
+def telling_gallery(gallery: Gallery, most: int = 4) -> Gallery:
+    "The claimed arm's most telling episodes, each beside its companion."
+    claimed, pairs, takes = gallery.asked[0], companions(gallery), gallery.takes
+    own = [n for n in telling_order(gallery) if takes[n].record.arm == claimed and n in pairs]
+    films = lambda n: (takes[n].film is not None) + (takes[pairs[n]].film is not None)
+    once: dict[Triple, str] = {}
+    for n in sorted(own, key=lambda n: -films(n)): once.setdefault(takes[n].record.triple, n)
+    shown = [x for n in list(once.values())[:most] for x in (n, pairs[n])]
+    return Gallery("", {n: takes[n] for n in shown}, gallery.asked, [], gallery.opened)

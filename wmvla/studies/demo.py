@@ -56,7 +56,7 @@ from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
 from ..train.presets import DemoPreset, noted_question
-from ..view.video import encode_mp4, pick_episodes, video_name
+from ..view.video import encode_mp4, pick_episodes, video_name, with_companions
 
 # %% ../../nbs/90_studies/01_demo.ipynb #667fe556
 def shared_of(p: DemoPreset) -> Shared:
@@ -119,7 +119,8 @@ def eval_config(demo: Demo) -> EvalConfig:
 def play_settings(demo: Demo) -> dict:
     "Fields of `EvalConfig` that the preset names."
     p = demo.preset
-    return {"limit": p.limit, "n_action_steps": p.execute, "workers": p.workers, "folder": str(demo.layout.path)}
+    place = {"folder": str(demo.layout.path), "trace": "light"}  # the inspector shows every decision
+    return place | {"limit": p.limit, "n_action_steps": p.execute, "workers": p.workers}
 
 # %% ../../nbs/90_studies/01_demo.ipynb #e53ee96e
 def evaluate_stage(demo: Demo) -> None:
@@ -130,7 +131,8 @@ def evaluate_stage(demo: Demo) -> None:
     if p.question.control: jobs += evaluation_jobs(demo.trained("F-oracle"), triples, memory=p.question.control)
     records = evaluate(jobs, config, at.rollouts, desc="closed loop, all arms")
     named = {(r.arm, r.train_seed, r.triple): job for job, r in zip(jobs, records, strict=True)}
-    chosen = [(r, named[r.arm, r.train_seed, r.triple]) for r in pick_episodes(records, filmed=False)]
+    picked = with_companions(pick_episodes(records, filmed=False), records, p.question.claimed)
+    chosen = [(r, named[r.arm, r.train_seed, r.triple]) for r in picked]
     films = [replace(job, video_path=f"videos/{video_name(r)}") for r, job in chosen]
     filmed = {(r.arm, r.train_seed, r.triple): r.video
               for r in evaluate(films, config, at.path/"films.jsonl", encode_mp4, desc="films")}

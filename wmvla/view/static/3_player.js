@@ -180,7 +180,8 @@ class Tracks {
   }
   /** Steps along the top, a tick for every decision. */
   ruler(bottom) {
-    const { scale, clock } = this, every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => clock.last / n <= 10) || 1000;
+    const { scale, clock } = this, most = Math.max((scale.right - scale.left) / 45, 2);
+    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => clock.last / n <= most) || 1000;
     const marks = Array.from({ length: Math.floor(clock.last / every) + 1 }, (_, i) => text(scale.x(i * every), 10, i * every, { class: "wmi-mark", "text-anchor": "middle" }));
     const ticks = this.episodes.flatMap((e, i) => e.step.map((s) => make("svg:line", { x1: scale.x(s), x2: scale.x(s), y1: 14, y2: i ? 17 : 20, style: { stroke: both(e.colour) } })));
     const ends = this.episodes.filter((e) => e.steps < clock.last).map((e) => make("svg:line.wmi-end", { x1: scale.x(e.steps), x2: scale.x(e.steps), y1: 14, y2: bottom, style: { stroke: both(e.colour) } }));
