@@ -31,7 +31,8 @@ class Asked:
     def _repr_html_(self) -> str:
         "Bars, the longest first."
         ordered = dict(sorted(self.rows.items(), key=lambda row: -row[1]))
-        return card("what if", self.title, [bars(ordered, "Change of the chunk, in spreads of the actions", width=420), note(self.said)])
+        drawn = bars(ordered, "Change of the chunk, in spreads of the actions", width=420)
+        return card("what if", self.title, [drawn, note(self.said)])
 
 
 def of_this_policy(trained: Trained, episode: Episode) -> None:
