@@ -98,6 +98,10 @@ class Gallery:
     asked: tuple[str, str] = ("F", "A")  # the arm that a claim is made for, and its baseline
     said: list[str] = field(default_factory=list)  # sentences: what is missing or damaged
     opened: dict[str, Trace | None] = field(default_factory=dict, repr=False)
+    among: "Gallery | None" = field(default=None, repr=False)  # all episodes, where these were chosen from more
+
+    @property
+    def whole(self) -> "Gallery": "Where evidence is counted: a choice of episodes would bias it."; return self.among or self
 
     @property
     def records(self) -> list[EpisodeRecord]: "The rows."; return [take.record for take in self.takes.values()]
@@ -176,7 +180,7 @@ def parting_of(gallery: Gallery, first: str, second: str) -> Parting | None:
     "Where two episodes of one triple part; None where one of them has no trace."
     a, b = trace_of_take(gallery, first), trace_of_take(gallery, second)
     if a is None or b is None or a.actions.shape[2] != b.actions.shape[2]: return None
-    return parting(a, b, twins(gallery, a.record.triple, {a.record.arm, b.record.arm}))
+    return parting(a, b, twins(gallery.whole, a.record.triple, {a.record.arm, b.record.arm}))
 
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #06c84c19
 def first_of(gallery: Gallery) -> str:
@@ -189,7 +193,7 @@ def first_of(gallery: Gallery) -> str:
 
 def about_gallery(gallery: Gallery, partings: Mapping[tuple[str, str], Parting] | None = None, first: str = "") -> dict[str, Any]:
     "The list, the evidence in words, and which episode is shown first."
-    words = [agreement_words(gallery.records, *gallery.asked), *gallery.said]
+    words = [agreement_words(gallery.whole.records, *gallery.asked), *gallery.said]
     has = {name: (take.film is not None, take.trace is not None) for name, take in gallery.takes.items()}
     empty = "No episode has been played here yet; the run's evaluation stage plays them, or `wmvla eval`."
     return about_run(gallery.records, gallery.title, words, has, companions(gallery), partings, first=first or first_of(gallery),
@@ -262,4 +266,4 @@ def telling_gallery(gallery: Gallery, most: int = 4) -> Gallery:
     once: dict[Triple, str] = {}
     for n in sorted(own, key=lambda n: -films(n)): once.setdefault(takes[n].record.triple, n)
     shown = [x for n in list(once.values())[:most] for x in (n, pairs[n])]
-    return Gallery("", {n: takes[n] for n in shown}, gallery.asked, [], gallery.opened)
+    return Gallery("", {n: takes[n] for n in shown}, gallery.asked, [], gallery.opened, gallery)

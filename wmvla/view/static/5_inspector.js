@@ -83,8 +83,18 @@ function pageHost(about) {
   return { about, episode, film, moved, place: () => addressOf(location) };
 }
 
+/** A page inside another one is as tall as what it shows. */
+function fillFrame() {
+  let frame = null;
+  try { frame = window.frameElement; } catch { /* of another origin: it stays as it is */ }
+  if (!frame) return;
+  const body = document.getElementById("wmi");
+  new ResizeObserver(() => { frame.style.height = `${Math.ceil(body.getBoundingClientRect().height) + 8}px`; }).observe(body);
+}
+
 /** Start the page: what is known of all episodes stands in `script#wmi-about`. */
 function openPage() {
   const about = JSON.parse(document.getElementById("wmi-about").textContent);
+  fillFrame();
   return inspect(document.getElementById("wmi"), pageHost(about));
 }
