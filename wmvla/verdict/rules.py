@@ -200,6 +200,7 @@ SENTENCES = {
 INSTRUMENT_SENTENCES = {
     "not testable": "Not testable here whether {subject} helps or hurts",
     "insensitive": "The memory path is insensitive; nothing is said about {subject}",
+    "insensitive control": "Not even a true future is seen to help here; nothing is said about {subject}",  # yet the path reads
     "underpowered": "The study is underpowered; nothing is said about {subject}",
 }
 SUBJECTS = {"pred": "the predicted future", "scheduled": "the predicted future", "oracle": "the true future",
@@ -221,7 +222,8 @@ def instrument_verdicts(evidence: Evidence) -> list[Verdict]:
     for check in evidence.checks:
         if check.passed or not check.decides or not memory: continue
         if check.decides == "not testable" and memory not in FUTURES: continue
-        sentence = f"{sentence_of(check.decides, evidence.roles)}: {check.saw}."
+        said = f"{check.decides} control" if (check.name, check.decides) == ("control", "insensitive") else check.decides
+        sentence = f"{sentence_of(said, evidence.roles)}: {check.saw}."
         found.append(Verdict(sentence, check.decides, (check.saw, str(evidence.gain)), named(evidence.checks)))
     return found
 
