@@ -10,7 +10,7 @@ from wmvla.cli.main import main  # registers all commands
 from wmvla.view.sample_run import example_training
 
 MAKERS = ("collect", "encode", "tokens", "prophet", "train", "eval", "export", "run", "demo", "intervene", "compare", "preflight",
-          "data", "check")
+          "data", "check", "coc")
 
 
 def last_line(capsys, *argv) -> str:

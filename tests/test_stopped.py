@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and `kill -9` in the middle of `wmvla replay`, `wmvla intervene` and `lerobot-wm-eval`.
+"""SIGTERM, Ctrl-C and `kill -9` in the middle of `wmvla replay`, `wmvla coc generate`, `wmvla intervene` and `lerobot-wm-eval`.
 
 How each ends, that no process and no file but finished work stays, and that the same command then ends in the same bytes.
 """
@@ -141,6 +141,10 @@ def recording(tmp_path_factory) -> Path:
 
 def test_replay(recording, tmp_path):
     check(recording, Command("wmvla", ("replay", "d", "--workers", 2), ".d.replay.jsonl", 6, start=1), tmp_path)
+
+
+def test_labels(recording, tmp_path):
+    check(recording, Command("wmvla", ("coc", "generate", "d", "--out", "d.jsonl", "--workers", 1), "d.jsonl", 6), tmp_path)
 
 
 def test_interventions_in_closed_loop(recording, tmp_path):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import wmvla
 import wmvla.cli.comparison  # registers compare
-import wmvla.cli.record  # registers collect, replay, encode, libero-pro
+import wmvla.cli.record  # registers collect, replay, coc, encode, libero-pro
 import wmvla.cli.dataset  # registers data
 import wmvla.cli.export  # registers export
 import wmvla.cli.interventions  # registers intervene, offline
@@ -170,7 +170,7 @@ def help_command(args: argparse.Namespace) -> None:
 # %% ../../nbs/95_cli/12_main.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = ("demo collect replay data preflight encode tokens prophet check train eval export offline intervene control run "
+    order = ("demo collect replay data coc preflight encode tokens prophet check train eval export offline intervene control run "
              "plan compare runs dashboard")
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in (*order.split(), "lab", "help", "libero-pro"))
     head = "usage: wmvla COMMAND [flags], or wmvla --version"

@@ -38,7 +38,7 @@ SEED_COMMANDS = (
     SeedWord("world_modality.intervention_corrupt_future", "wmvla intervene DATASET --checkpoint FOLDER --store STORE",
              "all corruptions at once, with intervals by episode"),
     SeedWord("scripts/test_all_models.py", "wmvla run phases -p phase 1", "trains every arm on one dataset, small by default"),
-    SeedWord("coc_vla.coc_generation", "", "labels of reasoning are not made here yet"),
+    SeedWord("coc_vla.coc_generation", "wmvla coc generate DATASET", "by rules from the simulator, not by a model"),
 )
 
 # %% ../../nbs/90_studies/06_seeds.ipynb #dc492bd3
@@ -49,7 +49,7 @@ SEED_FLAGS = (
     SeedWord("--disable_future_injection", "--arm A", "E0; a trained F without its memory: wmvla eval --memory_mode off"),
     SeedWord("--lambda_world", "--world_weight", "for F it trains Prophet alone and does not trade against the action"),
     SeedWord("--lambda_text", "", "there is no text loss here yet"),
-    SeedWord("--coc_jsonl", "", "labels of reasoning are not read here yet"),
+    SeedWord("--coc_jsonl", "wmvla coc generate DATASET --out", "they are made and checked; no training reads them yet"),
     SeedWord("--world_latents_source", "wmvla encode --encoder", "dino is dinov2, vjepa is vjepa2"),
     SeedWord("--vision_model_name", "wmvla encode --encoder", "an alias, a hub id or a folder"),
     SeedWord("--latent_suffix", "", "a store is named by the fingerprint of its encoder; two never mix"),
