@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ROW_FILES', 'MOST_BYTES', 'rows_in', 'film_names', 'trace_names', 'Take', 'takes_in', 'merged_takes', 'Gallery',
-           'read_gallery', 'run_head', 'trace_of_take', 'told_task', 'shown_take', 'companions', 'twins', 'parting_of',
-           'first_of', 'about_gallery', 'telling_order', 'page_payloads', 'page_partings', 'gallery_html',
-           'write_dashboard', 'telling_gallery']
+           'read_gallery', 'likely_question', 'run_head', 'trace_of_take', 'told_task', 'shown_take', 'companions',
+           'twins', 'parting_of', 'first_of', 'about_gallery', 'telling_order', 'page_payloads', 'page_partings',
+           'gallery_html', 'write_dashboard', 'telling_gallery']
 
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #c69ed8b4
 """The wiring of the inspector: a folder of episodes becomes a `Gallery`, and that a widget or a page.
@@ -119,9 +119,17 @@ def read_gallery(run: str | Path = "latest", runs: str | Path = "runs") -> Galle
         except UserError as e:
             if not takes: raise UserError(" ".join([*said, str(e)])) from e
             said.append(str(e))
-    return Gallery(f"Episodes in {folder.name}", takes, said=said)
+    return Gallery(f"Episodes in {folder.name}", takes, likely_question([t.record.arm for t in takes.values()]), said)
 
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #5bd6dcd7
+def likely_question(arms: Sequence[str]) -> tuple[str, str]:
+    "(arm that is looked at, its baseline) where no run names them: F and A where they are there, else in order of appearance."
+    there = list(dict.fromkeys(arms))
+    baseline = "A" if "A" in there else there[0]
+    others = [arm for arm in there if arm != baseline]
+    return ("F" if "F" in others else others[0] if others else baseline), baseline
+
+
 def run_head(folder: Path) -> tuple[str, tuple[str, str]]:
     "Title and question of a run; `UserError` where it is none."
     run = read_run(folder)
