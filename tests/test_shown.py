@@ -16,14 +16,6 @@ PLUMBING = {
     "00_foundation/05_lines", "00_foundation/09_foreign", "00_foundation/10_moved",
     "15_sim/03_libero_files", "15_sim/04_libero_pro", "20_demos/02_journal",
 }
-TO_COME = {p.name for p in FOLDERS} - {
-    "17_gym",
-    "85_smolvla",
-    "50_rollout",
-    "65_checks",
-    "00_foundation", "10_data", "12_toy", "15_sim", "20_demos", "25_encoders", "30_latents", "35_world", "40_policy", "45_train",
-    "55_stats", "60_ablate", "70_verdict", "72_coc", "75_view", "80_plugin", "88_lab", "90_studies", "95_cli",
-}  # folders whose lessons do not all show yet; it only shrinks
 SHARE = 0.3  # stored outputs over visible cells that are not exported
 
 
@@ -50,7 +42,7 @@ def shown(notebook: NotebookNode) -> tuple[int, int, int]:
     return len(cells), sum(bool(cell.outputs) for cell in cells), len(pictures)
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if f.name not in TO_COME], ids=lambda p: p.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 def test_a_folder_shows(folder):
     counts = {name_of(p): shown(read(p)) for p in LIBRARY if p.parent == folder}
     assert [name for name, (_, outputs, _) in counts.items() if not outputs] == [], "these show nothing"
@@ -81,7 +73,7 @@ def test_all_notebooks_together_stay_small():
 
 
 def test_plumbing_and_folders_to_come_exist():
-    assert PLUMBING <= {name_of(p) for p in NOTEBOOKS} and TO_COME <= {p.name for p in FOLDERS}
+    assert PLUMBING <= {name_of(p) for p in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("name", ["12_toy/01_environment", pytest.param("10_data/09_windows", marks=pytest.mark.slow)])

@@ -32,7 +32,7 @@ from wmvla.demos.record import quiet  # its imports choose how MuJoCo draws
 from wmvla.encoders.catalogue import EncoderConfig, open_encoder
 from wmvla.encoders.choice import save_choice
 from wmvla.encoders.small import SmallEncoder, SmallEncoderConfig, save_encoder
-from wmvla.files import read_json
+from wmvla.files import read_json, write_json
 from wmvla.latents.store import open_store
 from wmvla.latents.write import build_store
 from wmvla.smolvla.tiny_vlm import TINY_VLM, make_vlm, smolvla_settings
@@ -428,8 +428,11 @@ def test_a_given_prophet_brings_sizes_weights_and_statistics(home, prophet, tmp_
     assert (c.world_future, c.world_prophet_width, c.world_prophet_layers, c.world_prophet_heads) == (FUTURE + 1, 24, 2, 3)
     assert same(policy.world.prophet.state_dict(), given.prophet.state_dict())
     assert same(policy.world.latents.state_dict(), given.latents.state_dict()) and policy.world.fitted
-    policy.config.world_prophet = str(tmp_path / "gone")  # a checkpoint needs the folder no more
     policy.save_pretrained(tmp_path / "saved")
+    saved = read_json(tmp_path / "saved/config.json")
+    film, sizes = (Reel(open_store(home.store), (0,)),), ProphetConfig(LATENT, HISTORY, FUTURE, 8, 1, 2)
+    other = save_given(train_prophet(FilmJob(film, sizes, TrainConfig(steps=1, batch=2))), tmp_path / "other")  # fitted anew
+    write_json(tmp_path / "saved/config.json", saved | {"world_prophet": str(other)})
     again = get_policy_class("smolvla_world").from_pretrained(tmp_path / "saved")
     assert same(again.state_dict(), policy.state_dict())
 

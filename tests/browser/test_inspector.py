@@ -167,26 +167,27 @@ def test_head_and_action_step_of_the_attention_are_chosen(page, gallery, filmed,
 
 
 @slow
-def test_five_hundred_rows_are_there_within_a_second_and_a_move_takes_less_than_a_frame_or_three(gallery, look, tmp_path):
+def test_of_five_hundred_rows_only_those_in_sight_are_drawn(gallery, look, tmp_path):
     records = [dataclasses.replace(gallery.records[i % 96], init_seed=i) for i in range(500)]
     path = tmp_path / "many.html"
     path.write_text(standalone_html(about_run(records, "many"), []))
     seen = look(path.as_uri())
-    took = seen.page.evaluate("""() => { const began = performance.now(), box = document.querySelector('[data-filter=seen]');
-        box.click(); box.click(); return performance.now() - began; }""")
-    assert seen.page.locator(".wmi-count").text_content() == "500 of 500 episodes" and took < 1000
-    assert seen.page.locator(".wmi-row").count() < 60  # only what is seen is drawn
+    box = seen.page.locator("[data-filter=seen]")
+    box.click()
+    assert seen.page.locator(".wmi-count").text_content() == "0 of 500 episodes"
+    box.click()
+    assert seen.page.locator(".wmi-count").text_content() == "500 of 500 episodes"
+    assert 0 < seen.page.locator(".wmi-row").count() < 60
 
 
 @slow
-def test_a_move_of_the_slider_takes_less_than_50_ms(page, gallery, filmed, look):
+def test_a_move_of_the_slider_draws_no_curve_anew(page, gallery, filmed, look):
     seen = look(address(page, filmed["id"], 0, companions(gallery)[filmed["id"]]))
-    took = seen.page.evaluate("""(last) => { const slider = document.querySelector('.wmi-transport input'), times = [];
-        for (let step = 0; step <= last; step += 1) { const began = performance.now(); slider.value = step;
-            slider.dispatchEvent(new Event('input')); document.body.offsetHeight; times.push(performance.now() - began); }
-        return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]; }""", filmed["steps"])
-    assert took < 50
-    print(f"slider move, median: {took:.1f} ms")
+    kept = seen.page.evaluate("""(last) => { const slider = document.querySelector('.wmi-transport input');
+        const drawn = [...document.querySelectorAll('.wmi-tracks path, .wmi-cell')].filter((x) => !x.closest('.wmi-head'));
+        for (let step = 0; step <= last; step += 1) { slider.value = step; slider.dispatchEvent(new Event('input')); }
+        return [drawn.length, drawn.filter((x) => x.isConnected).length]; }""", filmed["steps"])
+    assert kept[0] > 20 and kept[1] > 0.8 * kept[0]  # what hangs on the decision, as a profile, is drawn anew
 
 
 @slow

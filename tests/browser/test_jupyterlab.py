@@ -1,5 +1,6 @@
 """The widget in a real JupyterLab: it asks the kernel, plays a film that came in pieces, and follows what a cell sets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -27,7 +28,8 @@ def lab(tmp_path_factory):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS], metadata=kernel)
     nbformat.write(notebook, home / "look.ipynb")
     own = {"HOME": str(user), "JUPYTER_RUNTIME_DIR": str(user / "runtime")}
-    flags = ["--no-browser", "--port", "8947", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--allow-root"]
+    flags = ["--no-browser", "--ip", "127.0.0.1"]
+    flags += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--allow-root"]
     with open(user / "log", "w") as log:
         command = [Path(sys.executable).parent / "jupyter", "lab", *flags]
         process = subprocess.Popen(command, cwd=home, env=os.environ | own, stdout=log, stderr=log)
@@ -37,7 +39,7 @@ def lab(tmp_path_factory):
             if text and text[0].endswith("}"): break
             assert process.poll() is None, (user / "log").read_text()[-2000:]
             time.sleep(0.5)
-        yield "http://127.0.0.1:8947/lab/tree/look.ipynb"
+        yield f"{json.loads(text[0])['url']}lab/tree/look.ipynb"
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -93,9 +93,9 @@ def read_labels(
     if twice := sorted(n for n, times in Counter(label.episode_index for label in labels).items() if times > 1):
         raise UserError(f"{path} labels episode {shortened(twice)} more than once; {COC_REMEDY} with another --out.")
     good = sorted((label for label in labels if not label.error), key=lambda label: label.episode_index)
-    wanted = range(table.n_episodes) if table is not None and complete else ()
+    if table is None or not complete: return good
     there = {label.episode_index for label in good}
-    if open_ := [n for e in wanted if (n := table.number(e)) not in there]:
+    if open_ := [n for e in range(table.n_episodes) if (n := table.number(e)) not in there]:
         failed = {label.episode_index: label.error for label in labels if label.error}
         why = next((f" (episode {n} failed: {failed[n].rstrip('.')})" for n in open_ if n in failed), "")
         raise UserError(f"{path} has no label for episode {shortened(open_)} of {table.dataset}{why}; "

@@ -237,7 +237,7 @@ def what_of(facts: EpisodeFacts, now: Moment) -> str:
 # %% ../../nbs/72_coc/01_truth.ipynb #1312fb54
 def contact(facts: EpisodeFacts, thing: int) -> str:
     "What touches a thing, in the last steps."
-    left, right, rest = facts.touch[-WINDOW:, thing].any(0)
+    left, right, rest = facts.touch[-WINDOW:, thing].max(0)
     if left and right: return "both fingers touch"
     return "a finger touches" if left or right else "the hand touches" if rest else "the hand is at"
 

@@ -31,7 +31,7 @@ from ..train.presets import noted_question
 from ..view.evidence import Parting, agreement_words, parting
 from ..view.player import ShownEpisode, arm_colours, episode_id, payload, read_film
 from ..view.standalone import about_run, standalone_html
-from ..view.video import video_name
+from ..view.video import companion_of, video_name
 
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #be766f47
 ROW_FILES = ("episodes.parquet", "rollouts.jsonl", "plays.jsonl")
@@ -170,10 +170,9 @@ def shown_take(gallery: Gallery, name: str, film: str = "") -> ShownEpisode:
 # %% ../../nbs/78_dashboards/00_inspector.ipynb #283044db
 def companions(gallery: Gallery) -> dict[str, str]:
     "id -> id of the episode that is shown beside it."
-    claimed, baseline = gallery.asked
-    own = {(r.arm, r.train_seed, r.triple): name for name, r in zip(gallery.takes, gallery.records, strict=True)}
-    other = lambda r: own.get((claimed if r.arm == baseline else baseline, r.train_seed, r.triple))
-    return {name: found for name, take in gallery.takes.items() if (found := other(take.record)) not in (None, name)}
+    other = companion_of(gallery.records, *gallery.asked)
+    pairs = {name: other(take.record) for name, take in gallery.takes.items()}
+    return {name: found for name, r in pairs.items() if r is not None and (found := episode_id(r)) != name}
 
 
 def twins(gallery: Gallery, triple: Triple, arms: Container[str]) -> list[tuple[Trace, Trace]]:
@@ -223,10 +222,9 @@ def page_payloads(gallery: Gallery, names: Sequence[str], most: int, beside: Pat
     "Payloads until `most` bytes; films past that are named by their place below `beside`, where they are there."
     colours = arm_colours(list({r.arm: 0 for r in gallery.records}))
     for name in names:
-        film = gallery.takes[name].film
-        size = film.stat().st_size*4//3 if film and film.is_file() else 0
-        near_by = film is not None and beside is not None and film.resolve().is_relative_to(beside.resolve())
-        address = str(film.resolve().relative_to(beside.resolve())) if near_by and size > most else ""
+        film, address = gallery.takes[name].film, ""
+        if film and beside and film.is_file() and film.stat().st_size*4//3 > most:
+            if film.resolve().is_relative_to(beside.resolve()): address = str(film.resolve().relative_to(beside.resolve()))
         made = payload(shown_take(gallery, name, address), colours)
         most -= len(str(made))
         if most < 0: return

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRACE_PARTS', 'TRACE_SCALARS', 'TRACE_LISTS', 'TRACE_HEAD', 'TRACE_REMEDY', 'list_column', 'trace_table',
            'trace_shapes', 'TraceHead', 'table_seal', 'write_trace', 'read_trace_head', 'head_of', 'Trace',
-           'read_trace', 'trace_of', 'list_array', 'episode_name', 'trace_name', 'has_trace', 'find_trace']
+           'read_trace', 'trace_of', 'list_array', 'chunk_spread', 'chunk_distance', 'episode_name', 'trace_name',
+           'has_trace', 'find_trace']
 
 # %% ../../nbs/50_rollout/07_trace.ipynb #579729af
 """`traces/<episode>.parquet`: what `wmvla eval --trace light|full` keeps of the decisions of an episode. `write_trace` writes
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float16, Float32, Int32
+from jaxtyping import Bool, Float, Float16, Float32, Int32
 
 from ..core import EpisodeRecord, Triple, UserError, json_text, plain, without_nan
 from ..files import as_record, atomic_file, damaged, read_table
@@ -177,6 +178,19 @@ def list_array(column: pa.ChunkedArray, shape: tuple[int, ...], dtype: type) -> 
     found = np.full((len(whole), *shape), False if dtype is np.bool_ else np.nan, dtype)
     found[whole.is_valid().to_numpy(zero_copy_only=False)] = whole.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
     return found
+
+# %% ../../nbs/50_rollout/07_trace.ipynb #0691fc02
+def chunk_spread(traces: Sequence[Trace]) -> Float[np.ndarray, " a"]:
+    "Standard deviation of each action over all chunks of some episodes; 1 for one that never moves."
+    spread = np.concatenate([t.actions.reshape(-1, t.actions.shape[2]) for t in traces]).astype(np.float64).std(0)
+    return np.where(spread > 1e-9, spread, 1.0)
+
+
+def chunk_distance(
+    a: Float[np.ndarray, "... h a"], b: Float[np.ndarray, "... h a"], spread: Float[np.ndarray, " a"]
+) -> Float[np.ndarray, "..."]:
+    "Root mean square difference of chunks, in units of `spread`."
+    return np.sqrt((((a.astype(np.float64) - b)/spread)**2).mean((-2, -1)))
 
 # %% ../../nbs/50_rollout/07_trace.ipynb #38efe1c0
 def episode_name(arm: str, train_seed: int, memory: str | None, triple: Triple) -> str:

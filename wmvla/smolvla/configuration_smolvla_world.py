@@ -37,7 +37,7 @@ from ..policy.gated_attention import GATES, STARTS
 from ..policy.memory import UNPLAYABLE, check_memory_source
 from ..policy.trunk import seeded
 from ..world.components import MEMORY_CONTENTS
-from ..world.given import read_about
+from ..world.given import given_fingerprint, read_about
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #743c4a83
 HISTORY, HISTORY_MASK = "world_history", "world_history_mask"  # [b t m] raw latents, [b t]
@@ -82,6 +82,7 @@ class SmolVLAWorldConfig(SmolVLAConfig):
     world_prophet_layers: int = 1
     world_prophet_heads: int = 0  # 0: world_heads
     world_prophet_freeze: bool = False  # keep the given Prophet as it is
+    world_prophet_taken: str = ""  # written here: the fingerprint of the Prophet that was started from
     lambda_world: float = 0.2  # weight of Prophet's loss
     world_loss: str = "mse"  # or cosine (and magnitude)
     world_schedule_steps: int = 50_000  # over which `scheduled` goes from the truth to the prediction
@@ -173,9 +174,9 @@ def encoder_of_store(store: str | Path) -> SmallEncoderConfig | EncoderConfig:
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #33281281
 def take_prophet_sizes(config: SmolVLAWorldConfig) -> None:
-    "Fill the configuration from the Prophet of `world_prophet` where that is there."
-    if not config.world_prophet or not Path(config.world_prophet, "prophet.json").is_file(): return
-    sizes = read_about(config.world_prophet).config
+    "Fill the configuration from the Prophet of `world_prophet` where that is there, once: a checkpoint keeps its own sizes."
+    if config.world_prophet_taken or not config.world_prophet or not Path(config.world_prophet, "prophet.json").is_file(): return
+    sizes, config.world_prophet_taken = read_about(config.world_prophet).config, given_fingerprint(config.world_prophet)
     config.world_history, config.world_future = sizes.history, sizes.future
     config.world_prophet_width, config.world_prophet_layers, config.world_prophet_heads = sizes.width, sizes.layers, sizes.heads
 

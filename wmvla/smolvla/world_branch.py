@@ -227,9 +227,10 @@ def memory_from(
     noise: Float[Tensor, "b k latent"] | None = None,  # of a drawn memory
 ) -> Memory | None:
     "The memory called `source`; faulty samples hold NaN, which the gates refuse and count."
-    held = lambda latents: None if latents is None else branch.content(latents, scene.history[:, -1:])
+    held = lambda latents: branch.content(latents, scene.history[:, -1:])
     predicted = None if scene.predicted is None else held(scene.predicted.detach())
-    given = MemoryInputs(held(scene.history), scene.history_mask, predicted, held(scene.future), scene.future_mask, episode, None,
+    truth = None if scene.future is None else held(scene.future)
+    given = MemoryInputs(held(scene.history), scene.history_mask, predicted, truth, scene.future_mask, episode, None,
                          branch.config.world_future)
     if noise is not None and predicted is not None and source in DRAWN_SOURCES:
         drawn = from_noise(source, predicted, noise[..., : branch.content.width])

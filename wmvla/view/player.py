@@ -53,11 +53,12 @@ class EpisodeFilm:
 def read_film(path: str | Path, source: str = "", cameras: tuple[str, ...] = ()) -> EpisodeFilm:
     "The film of a file; `source` empty: the bytes themselves. `UserError` for what is no film."
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     try:
         with av.open(str(path)) as container: rate, frames = (video := container.streams.video[0]).average_rate, video.frames
-    except (av.FFmpegError, IndexError) as e:
+    except (FFmpegError, IndexError) as e:
         raise UserError(f"{path} is no film ({type(e).__name__}); play the episode again.") from e
     return EpisodeFilm(source or film_data(path.read_bytes()), float(rate or 40), frames, cameras)
 

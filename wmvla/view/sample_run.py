@@ -151,7 +151,7 @@ def example_decision(r: EpisodeRecord, step: int) -> DecisionTrace:
     weights = np.exp(ends)/np.exp(ends).sum(-1, keepdims=True)
     entropy = (-(weights*np.log(weights)).sum(-1)/math.log(8)).mean(1).astype(np.float32)
     share = (r.gate_share*(1 + .2*own.normal(size=(1, 8)))).clip(0).astype(np.float32)
-    gate, weights, seen = np.float32([[r.gate]]), weights.astype(np.float16), np.ones(8, bool)
+    gate, weights, seen = np.array([[r.gate]], np.float32), weights.astype(np.float16), np.ones(8, bool)
     return dataclasses.replace(told, gate=gate, share=share, entropy=entropy, attention=weights, seen=seen)
 
 
