@@ -65,7 +65,7 @@ heavy() { lessons --file_re "$long"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
-    WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|workers|catalogue|machine)[.]"
+    WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|sensing|success_rates|workers|catalogue|machine)[.]"
 }
 
 wanted=${*:-$stages}

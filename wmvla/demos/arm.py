@@ -12,7 +12,7 @@ __all__ = ['UP', 'GRIPPER_OPEN', 'GRIPPER_CLOSED', 'REACH_GAIN', 'TURN_GAIN', 'M
 a move is a generator that yields such actions until it has arrived. The scene is read from the collision geometry."""
 
 # %% ../../nbs/20_demos/00_arm.ipynb #ec0ba6b8
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ Moves = Generator[Float[np.ndarray, "7"], None, bool]
 
 def reach(
     arm: Arm,
-    target: Pose,
+    target: Pose | Callable[[], Pose],  # or where it is now, of something that moves
     grip: float,
     tol: float = .01,     # metres from the target that count as there
     limit: int = 60,      # actions
@@ -112,9 +112,10 @@ def reach(
 ) -> Moves:
     "Toward a pose until it is reached; False where the limit came first, or the hand got no closer for eight actions."
     best, stuck = np.inf, 0
+    now = target if callable(target) else lambda: target
     for _ in range(limit):
-        yield arm.toward(target, grip)
-        far, turned = arm.missing(target)
+        yield arm.toward(now(), grip)
+        far, turned = arm.missing(now())
         if far < tol and turned < angle: return True
         stuck = 0 if far + .1*turned < best - .0005 else stuck + 1
         best = min(best, far + .1*turned)

@@ -69,16 +69,17 @@ def latents_of(z: Latents, place: int) -> Float32[np.ndarray, "t n d"]:
     return z.store.gather(torch.arange(first, first + count)).float().unflatten(-1, z.shape[1:]).numpy()
 
 
-def rank_of(z: Latents, most: int = 2000) -> float:
+def rank_of(z: Latents, most: int = 1000) -> float:
     "The effective rank of up to `most` train frames."
     frames = np.flatnonzero(np.isin(z.data.table.episode_of_frame, z.data.split.train))
     return effective_rank(z.store.gather(torch.from_numpy(frames[:: max(1, -(-len(frames) // most))])).float())
 
 
 def movement_of(z: Latents) -> MovementTable | None:
-    "`measure_movement` inside episodes; None where there is one episode only."
+    "`measure_movement` inside episodes, from pairs enough for a card (3 %); None where there is one episode only."
     table = z.data.table
-    return measure_movement(z.store, table.length.tolist(), table.instruction) if table.n_episodes > 1 else None
+    if table.n_episodes < 2: return None
+    return measure_movement(z.store, table.length.tolist(), table.instruction, pairs=1024)
 
 # %% ../../nbs/88_lab/03_latents.ipynb #f3b5d079
 def token_strip(z: Latents, episode: int, count: int = 8) -> str:

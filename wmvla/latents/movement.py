@@ -109,9 +109,9 @@ def other_episode_pairs(
 # %% ../../nbs/30_latents/05_movement.ipynb #eda6371e
 def rounding_variance(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     "Variance of the error that fp16 storage leaves in each number: ulp² / 12, down to the subnormal ulp of 2⁻²⁴."
-    least = 2.0**-14  # of the normal numbers of fp16; below it the unit stays as it is
-    exponent = torch.frexp(values.float().abs().clamp(min=least)).exponent  # 2^(exponent - 1) <= |value| < 2^exponent
-    return torch.ldexp(torch.ones_like(values), 2 * (exponent - 11)) / 12
+    power = (values.float().contiguous().view(torch.int32) >> 23) & 255  # + 127 of the number; fp16 has -14 to 15 for normal ones
+    by_power = 4.0 ** (torch.arange(-14, 16, device=values.device) - 10) / 12
+    return by_power.to(values.dtype)[(power - 113).clamp(0, 29)]
 
 # %% ../../nbs/30_latents/05_movement.ipynb #c5c42f88
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Callback', 'is_shown', 'write_rows', 'log_row', 'saves', 'save_often', 'spread_frames', 'keep_best', 'keep_numbered',
-           'default_callbacks']
+           'check_patience', 'has_stalled', 'take_best', 'default_callbacks']
 
 # %% ../../nbs/45_train/05_callbacks.ipynb #5ccdb2dc
 """Functions of a training and its newest row, called after each step.
@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..policy.world_policy import save_policy
+from ..core import UserError
+from ..policy.world_policy import open_checkpoint, save_policy
 from ..runs import log_metrics
 from .config import TrainConfig, job_key
 from .evidence import action_errors
@@ -83,6 +84,25 @@ def keep_numbered(training: Training, row: StepRow) -> None:
     "Keep the policy as checkpoints/000400 where `keep_every` asks for it."
     place = training.job.numbered.get(row.step + 1)
     if place and training.machine.is_main_process: save_policy(training.kept, place, job_key(training.job, training.data))
+
+# %% ../../nbs/45_train/05_callbacks.ipynb #7fd86045
+def check_patience(training: Training) -> None:
+    "`UserError` where a training cannot be ended early: nothing is saved or looked at, or several processes would have to agree."
+    if not training.job.train.patience: return
+    why = ("it writes no folder" if training.job.folder is None else "there are no validation frames"
+           if not len(training.data.validation) else "it has several processes" if training.machine.num_processes > 1 else "")
+    if why: raise UserError(f"This training cannot end early, because {why}; leave --patience out.")
+
+
+def has_stalled(training: Training) -> bool:
+    "Have as many saves as the recipe's `patience` gone by since the best one?"
+    recipe, (_, best) = training.job.train, training.best
+    return bool(recipe.patience) and best >= 0 and len(training.rows) - 1 - best >= recipe.patience * recipe.save_every
+
+
+def take_best(training: Training) -> None:
+    "Give the policy the weights of checkpoints/best, where the recipe has patience."
+    if training.job.train.patience: training.policy.load_state_dict(open_checkpoint(training.job.best).state_dict())
 
 # %% ../../nbs/45_train/05_callbacks.ipynb #892173ec
 def default_callbacks(training: Training) -> tuple[Callback, ...]:

@@ -43,6 +43,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile: a minute before the first step, for trainings of many
     ema: ShareBelowOne = 0.0  # decay of the averaged weights that are kept in place of the last; 0: none
     save_every: Whole = 500  # steps after which a killed training goes on, and the best policy so far is looked for; 0: never
+    patience: Whole = 0  # saves in a row without a better validation error: then the training ends with its best policy; 0: never
     keep_every: Whole = 0  # steps after which a policy is kept by its number, as checkpoints/000400, to be evaluated; 0: none
     trackers: tuple[str, ...] = ()  # also report to: tensorboard, trackio, wandb, ...
     device: str = "cpu"  # cpu, cuda, or auto: a GPU where there is one
@@ -60,6 +61,8 @@ def check_recipe(c: TrainConfig) -> None:
     for name, options in (("precision", PRECISIONS), ("device", DEVICES)):
         if (value := getattr(c, name)) not in options:
             raise UserError(f"There is no {name} {value!r}.{near(value, options)} Choose {' or '.join(options)}.")
+    if c.patience and not c.save_every:
+        raise UserError("patience counts saves, and save_every is 0: nothing is saved; give save_every, such as 100.")
 
 # %% ../../nbs/45_train/02_config.ipynb #aedb00ad
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     codes = None if data.quantiser is None else data.quantiser.fingerprint()
     latents = (data.store.fingerprint, data.store.meta.camera, *filter(None, [digest]))
     given = [] if job.prophet is None else [given_fingerprint(job.prophet)]
-    if not recipe["labels"]: del recipe["labels"]  # as before there was a choice
+    recipe = {k: v for k, v in recipe.items() if v or k not in ("labels", "patience")}  # as before there was a choice
     about = data.table.content, data.split.hash, *latents, codes, *given
     policy = job.policy if job.policy.memory else replace(job.policy, fusion="late", **FORMER)  # of no memory nothing counts
     return fingerprint([in_former_words(policy), recipe, job.seed, *about])

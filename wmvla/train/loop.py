@@ -34,7 +34,7 @@ from ..policy.world_policy import CHECKPOINT_KIND, RETRAIN, WorldPolicy, raw_gat
 from ..seals import SEAL, read_sealed, sealed, tensors_seal, unsealed, write_sealed
 from ..latents.views import store_cameras
 from .batches import Batch, TrainData, augment, batch_to, load_data, needs_future, train_batches
-from .callbacks import default_callbacks, write_rows
+from .callbacks import check_patience, default_callbacks, has_stalled, take_best, write_rows
 from .config import TrainConfig, TrainJob, former_key, job_key
 from .initial import new_policy
 from .evidence import ActionErrors, MovedRow, action_errors, horizon_rows, weight_movement
@@ -71,6 +71,7 @@ def begin_training(policy: WorldPolicy, data: TrainData, job: TrainJob, resume: 
 def run_training(policy: WorldPolicy, data: TrainData, job: TrainJob, resume: bool = False) -> Training:
     "Train `policy` in place and return all that is known about it; `resume` where a killed training of the same key stood."
     training, objective = begin_training(policy, data, job, resume)
+    check_patience(training)
     if job.folder and training.machine.is_main_process: write_rows(training)
     start_trackers(training.machine, job)
     callbacks, before, began = default_callbacks(training), training.seconds, time.perf_counter()
@@ -78,11 +79,13 @@ def run_training(policy: WorldPolicy, data: TrainData, job: TrainJob, resume: bo
     left = job.train.steps - len(training.rows)
     if job.show: batches = progress(batches, desc=f"train {job.policy.arm} seed {job.seed}", total=left)
     for batch in batches:
+        if has_stalled(training): break
         training.rows.append(train_step(training, objective, batch))
         training.seconds = before + time.perf_counter() - began
         for callback in callbacks: callback(training, training.rows[-1])
     training.machine.end_training()
     if training.average is not None: policy.load_state_dict(training.average.module.state_dict())
+    take_best(training)
     return training
 
 
@@ -153,7 +156,8 @@ def finished_report(job: TrainJob, key: str) -> TrainReport | None:
     if not (job.home / "report.json").is_file(): return None
     try:
         if (report := read_report(job.home)).key != key: return None
-        made = (job.checkpoint, *[job.best] * (report.best_step >= 0), *job.numbered.values())
+        numbered = [place for n, place in job.numbered.items() if n <= report.steps]  # it may have ended early
+        made = (job.checkpoint, *[job.best] * (report.best_step >= 0), *numbered)
         for checkpoint in made: check_checkpoint(checkpoint, report)
         return report
     except UserError as damage: print(f"{damage} That is done now.", file=sys.stderr)
