@@ -42,7 +42,7 @@ from ..lab.dataset import Dataset, study_dataset
 from ..lab.episode import eval_settings
 from ..lab.folders import RunLayout, Shared
 from ..lab.latents import Latents
-from ..lab.trained import Trained, asked_job, train_all
+from ..lab.trained import Trained, asked_job, train_all, with_prophets
 from ..rollout.jobs import EvalConfig, make_triples
 from ..ablate.offline import build_donors, sample_plan
 from ..rollout.records import read_parquet, write_parquet
@@ -96,7 +96,9 @@ def encode_stage(demo: Demo) -> None:
 
 # %% ../../nbs/90_studies/01_demo.ipynb #f25455c1
 def ask_stage(demo: Demo) -> None:
-    "The information check; writes information.json."
+    "The Prophets of all trainings, side by side, and the information check of the first; writes information.json."
+    jobs = [asked_job(demo.latents, arm, seed, {}) for arm, seed in demo.preset.trainings]
+    with_prophets(demo.latents, jobs, demo.preset.workers)
     demo.latents.check_information(demo.preset.train_seeds[0], quick=True)
 
 # %% ../../nbs/90_studies/01_demo.ipynb #80d8b635
