@@ -103,7 +103,6 @@ make_environment() {
     say "installing requirements.lock into .venv (about 8 GB of packages; minutes when they must be fetched)"
     "$uv" pip sync --python .venv/bin/python requirements.lock
     "$uv" pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e . -e ./lerobot_policy_world_modality
-    compile_what_is_used
     rm .venv/.installing
 }
 
@@ -169,8 +168,10 @@ main() {
     uv=$(find_uv)
     python=$(find_python) || python=$(fetch_python "$uv")
     make_environment "$uv" "$python"
+    compile_what_is_used &
     check_for_real
     fetch_libero_pro "$uv"
+    wait
     state >.venv/.ready
     say "ready ($(.venv/bin/python --version), $PWD/.venv)"
 }
