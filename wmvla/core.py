@@ -178,6 +178,7 @@ class EpisodeRecord:
     nonfinite: int  # memory samples that held NaN or infinity and were masked
     video: str = ""  # path relative to the run folder, or empty
     actions: str = ""  # hash of all that was executed: equal for equal behaviour
+    progress: float | None = None  # how far the task came at its furthest, 0 to 1; None where the simulator does not say
 
     @property
     def triple(self) -> Triple:

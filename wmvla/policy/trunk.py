@@ -44,6 +44,7 @@ class ArmSpec:
     long: bool = False  # the history is as long as the future
     stack: bool = False  # the trunk reads every frame of the history
     video: bool = False  # the second task also learns from frames without actions
+    without: str = ""  # what the trunk never reads, zeros in its place: image, state or instruction
 
     @property
     def prophet(self) -> bool:
@@ -70,7 +71,8 @@ ARMS: dict[str, ArmSpec] = {
     "F-history-K": memory_arm("history", long=True),
     "F-video": memory_arm("pred", given="future"), "F-hindcast": memory_arm("pred", given="past"),
     "F-wrong": memory_arm("pred", given="shuffled"),
-    "A-stack": ArmSpec(stack=True), "B_cont-video": ArmSpec(predicts="latents", video=True)}
+    "A-stack": ArmSpec(stack=True), "B_cont-video": ArmSpec(predicts="latents", video=True),
+    **{f"A-no-{part}": ArmSpec(without=part) for part in ("image", "state", "instruction")}}
 ARM_MEMORY = {name: spec.memory for name, spec in ARMS.items()}
 
 # %% ../../nbs/40_policy/02_trunk.ipynb #e067d9c4

@@ -126,7 +126,9 @@ def scene_states(
     last = between.pop(policy.config.layers, lambda h: h)
     seen = history.flatten(1) if policy.config.spec.stack else history[:, -1]
     state, extra = policy.states.normalise(inputs.state), extra_tokens(policy, inputs, generator)
-    asked, h = policy.trunk(seen, state, inputs.text, extra, between).split([policy.trunk.queries, policy.trunk.horizon], 1)
+    given = {"image": seen, "state": state, "instruction": inputs.text}
+    if without := policy.config.spec.without: given[without] = torch.zeros_like(given[without])
+    asked, h = policy.trunk(*given.values(), extra, between).split([policy.trunk.queries, policy.trunk.horizon], 1)
     h = last(h)
     return asked, h, (merge_records(records) if len(records) > 1 else next(iter(records), None))
 

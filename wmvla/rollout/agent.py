@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OURS', 'PROCESSOR_FILES', 'RESTORE_POLICY', 'MOST_STEPS', 'Look', 'Seen', 'Request', 'Latency', 'DecisionTrace',
-           'DecisionRow', 'Chunk', 'Agent', 'StillAgent', 'checked_actions', 'PolicyCard', 'read_card', 'our_card',
-           'lerobot_card', 'saved_memory', 'lerobot_horizon', 'action_steps']
+           'DecisionRow', 'Chunk', 'Agent', 'StillAgent', 'ReplayAgent', 'checked_actions', 'PolicyCard', 'read_card',
+           'our_card', 'lerobot_card', 'saved_memory', 'lerobot_horizon', 'action_steps']
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #f125ee85
 """The seam between simulators and policies. A simulator plays a whole chunk of actions alone and comes back with what was `Seen`;
@@ -15,7 +15,7 @@ that no decision reads. Everything random belongs to the episode that a request 
 # %% ../../nbs/50_rollout/00_agent.ipynb #b59ba3ab
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float16, Float32, UInt8
 from ..core import Triple, UserError
 from ..files import damaged, read_dict
 from ..demos.forks import Fork
+from ..policy.replay import REPLAY, Demonstrations, nearest_demonstration
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #96655254
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Look:
     execute: int = 8  # actions between two decisions
     cameras: tuple[str, ...] = ()  # dataset keys; empty: the environment's first camera
     fork: Fork | None = None  # what each decision sees of the steps to come; None: nothing, and nothing is forked
+    blind: bool = False  # reads states alone, so nothing is drawn
 
     def __post_init__(self):
         if self.pictures < 1 or self.execute < 1:
@@ -58,6 +60,7 @@ class Seen:
     success: bool = False
     render_ms: float = 0.0  # spent on drawing the pictures
     future: dict[str, UInt8[np.ndarray, "k height width 3"]] | None = None  # of the next steps, from `Look.fork`; may be short
+    progress: float | None = None  # how far the task came at its furthest, 0 to 1; None where the simulator does not say
 
 # %% ../../nbs/50_rollout/00_agent.ipynb #529379bc
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,26 @@ class StillAgent:
         nan = float("nan")
         return [Chunk(self.actions, DecisionRow(r.seen.step, nan, nan, nan, nan, 0.0, 0)) for r in requests]
 
+# %% ../../nbs/50_rollout/00_agent.ipynb #46579a45
+class ReplayAgent:
+    "Plays the demonstration of the instruction that began nearest to the first state; it is never shown a picture."
+
+    def __init__(self, demonstrations: Demonstrations, execute: int = 8):
+        self.look, self.memory, self.batch = Look(1, execute, blind=True), "off", 1
+        self.demonstrations, self.chosen = demonstrations, {}  # slot -> which is played
+
+    def decide(self, requests: Sequence[Request]) -> list[Chunk]:
+        "The next actions; past the end of the demonstration its last one again."
+        return [self.next_chunk(r) for r in requests]
+
+    def next_chunk(self, request: Request) -> Chunk:
+        "What the demonstration does from this step on."
+        seen, known, nan = request.seen, self.demonstrations, float("nan")
+        if seen.step == 0: self.chosen[request.slot] = nearest_demonstration(known, request.instruction, seen.states[-1])
+        actions = known.actions[self.chosen[request.slot]]
+        steps = np.minimum(np.arange(seen.step, seen.step + self.look.execute), len(actions) - 1)
+        return Chunk(actions[steps], DecisionRow(seen.step, nan, nan, nan, nan, 0.0, 0))
+
 # %% ../../nbs/50_rollout/00_agent.ipynb #f2f3bc53
 def checked_actions(
     actions: np.ndarray, execute: int, who: str, instruction: str, binarize: bool = False
@@ -181,7 +204,7 @@ RESTORE_POLICY = "restore it from a copy, or train the policy again"
 class PolicyCard:
     "A policy folder by its config.json."
 
-    type: str  # `wmvla.WorldPolicy`, or LeRobot's: smolvla, act, ...
+    type: str  # `wmvla.WorldPolicy`, `wmvla.ReplayPolicy`, or LeRobot's: smolvla, act, ...
     arm: str  # ours: A, F, ...; LeRobot's: the type, and the memory of its training where it has one: smolvla_world-pred
     horizon: int  # the longest chunk that it can answer
     n_action_steps: int  # how many it executes by itself
@@ -196,7 +219,10 @@ def read_card(folder: str | Path) -> PolicyCard:
         raise UserError(f"{path / 'config.json'} is missing; name a folder checkpoints/last of `wmvla train`, "
                         "or pretrained_model of `lerobot-train`.")
     saved = read_dict(path / "config.json", "type", remedy=RESTORE_POLICY)
-    try: return our_card(**saved["config"]) if saved["type"] == OURS else lerobot_card(path, saved)
+    try:
+        if saved["type"] == OURS: return our_card(**saved["config"])
+        if saved["type"] == REPLAY: return replace(our_card(**saved["config"]), type=REPLAY)
+        return lerobot_card(path, saved)
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise damaged(path / "config.json", repr(e), RESTORE_POLICY) from e
 

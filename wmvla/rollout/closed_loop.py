@@ -24,7 +24,7 @@ import torch
 from ..core import EpisodeRecord, Triple, UserError, progress, torch_threads
 from ..lines import line_of
 from ..encoders.choice import reopen_encoder
-from .agent import OURS, Agent, DecisionRow, DecisionTrace, Request, read_card
+from .agent import OURS, Agent, DecisionRow, DecisionTrace, ReplayAgent, Request, read_card
 from .jobs import EvalConfig, EvalJob, EvalPlan, finished, job_keys, plan_job, settings_keys, trace_path
 from .lerobot_agent import LeRobotAgent
 from .records import append_rows, read_episode_rows
@@ -32,6 +32,7 @@ from .episode import episode_record
 from .trace import write_trace
 from .workers import Assignment, Crash, Crew, WorkerReport, begin_episode, busy, send_chunk, wait_for
 from .world_agent import WorldAgent, load_donors, trained_cameras
+from ..policy.replay import REPLAY, open_replay
 from ..policy.world_policy import open_checkpoint
 from ..sim.suites import benchmark_of, task_instruction
 
@@ -64,6 +65,7 @@ def agent_name(job: EvalJob) -> tuple:
 
 def open_agent(job: EvalJob, plan: EvalPlan, config: EvalConfig, once: Callable = lambda key, make: make()) -> Agent:
     "The agent of a job; `once(key, make)` keeps policies and encoders that several agents share."
+    if plan.card.type == REPLAY: return ReplayAgent(open_replay(job.policy_folder), plan.steps)
     if plan.card.type != OURS:
         return LeRobotAgent(job.policy_folder, plan.steps, plan.batch, plan.device, config.binarize_gripper, job.memory,
                             config.trace)

@@ -73,7 +73,7 @@ def without_latency(records: Sequence[EpisodeRecord]) -> list[dict]:
     return [{k: clean(v) for k, v in plain(r).items() if k != "latency_ms"} for r in records]
 
 # %% ../../nbs/50_rollout/09_records.ipynb #bb6e1908
-ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), float | None: pa.float64()}
 
 
 def write_parquet(records: Sequence[EpisodeRecord], path: str | Path) -> Path:

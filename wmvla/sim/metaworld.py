@@ -107,6 +107,7 @@ def restore_metaworld(ours: Any, sim: Any, moment: MetaworldMoment) -> None:
 class MetaworldEnvironment:
     "One MetaWorld task. State: hand x, y, z (metres), gripper opening 0..1. Action: x, y, z, gripper effort, in [-1, 1]."
     cameras, fps, action_size = ("observation.image",), 80, 4
+    full_reward = 10.  # of a task that is done; less on the way there, so an episode's highest reward says how far it came
 
     def __init__(self, task: str, settings: RenderSettings | None = None, limit: int = DEFAULT_LIMIT):
         self.task, = check_tasks([task])

@@ -197,13 +197,14 @@ def widened_by_design(result: PairedResult, effect: float) -> PairedResult:
 def paired_trainings(
     first: Sequence[EpisodeRecord],  # one arm's episodes, any order, any number of training seeds
     second: Sequence[EpisodeRecord],  # the other arm's
+    level: float = 0.95,  # two-sided confidence
 ) -> PairedResult:
     "`paired_difference` of all pairs, its interval widened by what trainings share; refuses what `pair_records` does."
     a, b = pair_records(first, second)
     played = sorted(((r.train_seed, r.triple) for r in first), key=str)  # the order of `pair_records`
     number = {triple: i for i, triple in enumerate({triple: None for _, triple in played})}
     triple = np.array([number[t] for _, t in played])
-    return widened_by_design(paired_difference(a, b), design_effect(a.astype(float) - b, triple))
+    return widened_by_design(paired_difference(a, b, level), design_effect(a.astype(float) - b, triple))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #d7a12046
 def fair_coins(n: int) -> Float[np.ndarray, " wins"]:
