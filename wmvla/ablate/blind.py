@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAINED', 'ABLATED', 'REPLAYED', 'HEADROOM_AGAIN', 'demonstrations_of', 'blind_trainings', 'replay_folders',
-           'shared_triples', 'own_rows', 'played_limit', 'play_blind', 'check_limits', 'Headroom', 'met_by', 'rate_of',
-           'measure_headroom', 'headroom_line', 'headroom_table', 'write_headroom', 'read_headroom']
+           'shared_triples', 'own_rows', 'played_limit', 'play_blind', 'check_played_alike', 'Headroom', 'met_by',
+           'rate_of', 'measure_headroom', 'headroom_line', 'headroom_table', 'write_headroom', 'read_headroom']
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #c8dfcf78
 """Policies that see no picture, on the triples of an evaluation: a training of the baseline without it, and demonstrations that
@@ -108,12 +108,12 @@ def play_blind(
     jobs = [EvalJob(*side, t) for side in sides for t in triples]
     config = replace(config, limit=config.limit or played_limit(records))
     played = evaluate(jobs, config, out / "blind.jsonl", desc="blind policies")
-    check_limits([*records, *played])
+    check_played_alike([*records, *played])
     write_parquet(played, out / "blind.parquet")
     return played
 
 
-def check_limits(records: Sequence[EpisodeRecord]) -> None:
+def check_played_alike(records: Sequence[EpisodeRecord]) -> None:
     "`UserError` where failures of one task ended after different numbers of steps."
     ends: dict[str, int] = {}
     for r in records:

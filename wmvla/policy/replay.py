@@ -26,7 +26,7 @@ from ..folders import FolderKind, atomic_folder, check_manifest, json_marker
 class Demonstrations:
     "Recorded episodes as they are played again."
     instruction: tuple[str, ...]  # of each
-    first: Float32[np.ndarray, "e s"]  # state in which it began
+    first: Float32[np.ndarray, "episode s"]  # state in which it began
     actions: tuple[Float32[np.ndarray, "_ a"], ...]  # environment units
 
 # %% ../../nbs/40_policy/07_replay.ipynb #b39fe20f

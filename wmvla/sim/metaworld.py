@@ -106,8 +106,7 @@ def restore_metaworld(ours: Any, sim: Any, moment: MetaworldMoment) -> None:
 # %% ../../nbs/15_sim/02_metaworld.ipynb #5de0ee91
 class MetaworldEnvironment:
     "One MetaWorld task. State: hand x, y, z (metres), gripper opening 0..1. Action: x, y, z, gripper effort, in [-1, 1]."
-    cameras, fps, action_size = ("observation.image",), 80, 4
-    full_reward = 10.  # of a task that is done; less on the way there, so an episode's highest reward says how far it came
+    cameras, fps, action_size, full_reward = ("observation.image",), 80, 4, 10.  # reward of a task that is done; less before
 
     def __init__(self, task: str, settings: RenderSettings | None = None, limit: int = DEFAULT_LIMIT):
         self.task, = check_tasks([task])

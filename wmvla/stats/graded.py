@@ -44,7 +44,7 @@ def episode_limits(records: Sequence[EpisodeRecord]) -> dict[str, int]:
 def success_curve(
     records: Sequence[EpisodeRecord],  # of one arm
     limit: int,  # steps
-) -> Float[np.ndarray, " step"]:
+) -> Float[np.ndarray, " t"]:
     "Share of episodes that have succeeded after 0, 1, ..., limit steps."
     done = np.array([r.steps for r in records if r.success], int)
     return (np.bincount(done, minlength=limit + 1)[: limit + 1].cumsum() / len(records)).astype(float)
