@@ -14,6 +14,7 @@ of trainings. With the checks of the dataset (`checks.dataset`) they are the pre
 a file that a report can read."""
 
 # %% ../../nbs/65_checks/06_preflight.ipynb #3ff6183d
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -189,12 +190,17 @@ def look_normalisers(
     table: EpisodeTable,
     split: Split,  # of the train part
     labels: int = 0,  # episodes of each task whose actions were learned from; 0: all
+    subsets: Mapping[str, int | None] | None = None,  # which of them, by the name of the checkpoint: see `labelled`
 ) -> CheckResult:
-    "`check_normalisation` of the first checkpoint's states and actions, `check_same_statistics` of all; who fails first speaks."
+    "`check_normalisation` of states and actions, and `check_same_statistics`, of those that learned from the same episodes."
+    which = {name: (subsets or {}).get(name) for name in folders}
+    if len({*which.values()}) > 1:
+        alike = [{n: f for n, f in folders.items() if which[n] == subset} for subset in dict.fromkeys(which.values())]
+        return first_failing({" ".join(part): look_normalisers(part, table, split, labels, which) for part in alike})
     same = check_same_statistics({name: statistics_of(folder) for name, folder in folders.items()})
     if not folders: return same
-    (name, folder), learned = next(iter(folders.items())), labelled(table, split.train, labels)
-    frames = np.isin(table.episode_of_frame, learned)
+    name, folder = next(iter(folders.items()))
+    frames = np.isin(table.episode_of_frame, labelled(table, split.train, labels, which[name]))
     policy = open_checkpoint(folder)
     pairs = {"states": (policy.states, table.state), "actions": (policy.actions, table.action)}
     fits = {f"{what} of {name}": check_normalisation(n, torch.from_numpy(values[frames])) for what, (n, values) in pairs.items()}
@@ -241,7 +247,7 @@ def rollout_checks(records: Sequence[EpisodeRecord], baseline: str = "A") -> lis
 
     def succeeds() -> CheckResult:
         wins = [r.success for r in rows_of(records, baseline)]
-        return check_baseline(sum(wins), len(wins))
+        return check_baseline(sum(wins), len(wins), Counter(r.arm for r in records if r.success and r.arm != baseline))
 
     return [Check("finite rollouts", finite), Check("baseline success", succeeds)]
 

@@ -54,11 +54,12 @@ def trained_run_checks(run: TrainedRun) -> list[Check]:
     "Every check of dataset, encoder, trainings, the policy as it plays, and episodes, in this order."
     plan = plan_job(run.job, run.config, read_card(run.job.policy_folder))
     labels = next((report.labels for report in run.reports.values()), 0)
+    subsets = {name: report.subset for name, report in run.reports.items()}
     return [
         *dataset_checks(run.dataset, RenderSettings(run.config.pixels, run.config.quality), run.replayed),
         *encoder_checks(run.table, run.store, run.encoder, run.rank),
         *training_checks(run.reports, run.split, run.fitted),
-        Check("normalisation", partial(look_normalisers, run.checkpoints, run.table, run.split, labels)),
+        Check("normalisation", partial(look_normalisers, run.checkpoints, run.table, run.split, labels, subsets)),
         Check("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
         *agent_checks(partial(open_agent, run.job, plan, run.config), run.table, run.store),
         *rollout_checks(run.records, run.baseline)]

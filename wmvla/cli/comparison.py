@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['checks_beside', 'preflight_beside', 'lacking', 'compare_flags', 'means_of', 'paired_report', 'judge_folder',
-           'compare_command']
+           'compare_command', 'primary_flags', 'primary_command']
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #09536ce8
 """`wmvla compare`: any two arms of a run or of an evaluation, judged by rules that were written before the evidence.
@@ -63,6 +63,7 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
                              "(default: the verdict of the run; controls: those that were evaluated)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--preflight", type=Path, default=None, help="checks of `wmvla preflight` (default: those in the folder)")
+    parser.add_argument("--common", action="store_true", help="leave out trainings that are not complete in all of the arms")
     parser.add_argument("--out", type=Path, default=None,
                         help="folder of claim.md and claim.json (default: <run>/claims/<arm>-<baseline>)")
 
@@ -95,10 +96,12 @@ def paired_report(records: Sequence[EpisodeRecord], first: str, second: str, che
     return "\n".join([judged(c, checks, lacking((first, second))), pairs, *means_of(records, first, second)])
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #f6e91a70
-def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None) -> tuple[str, Any, Any]:
+def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, common: bool = False) -> tuple[str, Any, Any]:
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
     from wmvla.rollout.records import read_parquet
+    from wmvla.stats.contrasts import common_trainings
+    from wmvla.verdict.primary import read_primary
     from wmvla.verdict.rules import choose_roles, claim, gather_evidence
 
     records, checks, without = read_parquet(folder/"episodes.parquet"), checks_beside(folder, preflight), lacking(arms)
@@ -107,8 +110,11 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None) -> t
     if spare := [arm for arm in arms[2:] if arm not in roles.controls]:
         known = ", ".join(choose_roles([r.arm for r in records], *arms[:2]).controls) or "none"
         raise UserError(f"{spare[0]} is no control of {arms[0]} (evaluated controls: {known}); compare it by itself.")
-    evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without)
-    return paired_report(records, arms[0], arms[1], checks), claim(evidence), evidence
+    left = ""
+    if common: records, left = common_trainings(records, (*arms[:2], *roles.controls))
+    evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder))
+    report = paired_report(records, arms[0], arms[1], checks)
+    return f"{report}\nnote: {left}" if left else report, claim(evidence), evidence
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac
 @command("compare", "any arms on the same episodes, or the verdict of a run, by rules written before the evidence", compare_flags)
@@ -128,7 +134,23 @@ def compare_command(args: argparse.Namespace) -> None:
         raise UserError(f"{args.arms[0]} has nothing beside it; name the baseline, too: wmvla compare {path} {args.arms[0]} A.")
     if not (path/"episodes.parquet").is_file():
         raise UserError(f"{path} has no episodes.parquet; name the folder of a run or of `wmvla eval`.")
-    head, verdict, evidence = judge_folder(path, args.arms, args.preflight)
+    head, verdict, evidence = judge_folder(path, args.arms, args.preflight, args.common)
     written = write_card(verdict, evidence, args.out or path/"claims"/"-".join(args.arms[:2]))
     print(head, claim_card(verdict, evidence), sep="\n\n")
     print_made(written)
+
+# %% ../../nbs/95_cli/09_comparison.ipynb #317da8a2
+def primary_flags(parser: argparse.ArgumentParser) -> None:
+    "Flags of `wmvla primary`."
+    parser.add_argument("folder", type=Path, help="of the study; `wmvla eval --out` plays into it")
+    parser.add_argument("first", help="the arm that may be better")
+    parser.add_argument("second", help="the arm that it is compared with")
+
+
+@command("primary", "name the one contrast that a study is for, before its first episode", primary_flags)
+def primary_command(args: argparse.Namespace) -> None:
+    "`wmvla.verdict.primary.name_primary`."
+    from wmvla.verdict.primary import PRIMARY_FILE, name_primary
+
+    print(name_primary(args.folder, args.first, args.second))
+    print_made(args.folder/PRIMARY_FILE)

@@ -234,7 +234,7 @@ def checked_parts(args: argparse.Namespace) -> tuple:
     sizes = {"latent": store.tokens*store.width, "state": table.state.shape[1], "action": table.action.shape[1]}
     policy = from_flags(PolicyConfig, args, **sizes)
     device = "cpu" if recipe.device == "auto" else recipe.device
-    data = load_data(Path(args.dataset), args.store, split, policy, device=device, labels=recipe.labels)
+    data = load_data(Path(args.dataset), args.store, split, policy, device=device, labels=recipe.labels, subset=args.seed)
     return data, policy, recipe, split
 
 # %% ../../nbs/95_cli/08_interventions.ipynb #bcead9a3
@@ -259,7 +259,7 @@ def check_information_command(args: argparse.Namespace) -> Path:
     from wmvla.train.batches import labelled
 
     data, policy, recipe, _ = checked_parts(args)
-    known = [data.table.place(n) for n in args.labelled] or labelled(data.table, data.split.train, recipe.labels)
+    known = [data.table.place(n) for n in args.labelled] or labelled(data.table, data.split.train, recipe.labels, args.seed)
     with torch_threads(recipe.threads):
         folder, origin = prophet_asked(args, data, policy, recipe)
         found = ask_information(data, folder, known, origin, args.seed)

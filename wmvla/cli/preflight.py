@@ -117,6 +117,8 @@ def evaluation_checks(folder: Path, baseline: Path | None = None) -> list:
 def baseline_check(folder: Path, arm: str = "") -> Any:
     "`check_baseline` of an arm's episodes in a folder; empty: A, or the only one of another make. `UserError` for none of it."
     from wmvla.stats.contrasts import own_memory, rows_of
+    from collections import Counter
+
     from wmvla.checks.base import check_baseline
     from wmvla.rollout.records import read_parquet
 
@@ -128,7 +130,7 @@ def baseline_check(folder: Path, arm: str = "") -> Any:
     arm = arm or ("A" if "A" in arms or len(arms) != 1 or not foreign else foreign[0])
     if arm not in arms: raise UserError(f"{folder} has episodes of {', '.join(arms)} and none of {arm}; evaluate the baseline.")
     wins = [r.success for r in rows_of(records, arm)]
-    return check_baseline(sum(wins), len(wins))
+    return check_baseline(sum(wins), len(wins), Counter(r.arm for r in records if r.success and r.arm != arm))
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #b50bfddf
 def first_agent(args: argparse.Namespace, task: str) -> Any:
@@ -175,7 +177,8 @@ def trained_checks(args: argparse.Namespace, table: Any) -> list:
         return [Check(name, partial(cannot_tell, name, said, "Name it with --split, or finish the training."))
                 for name in ("action error", "trained parameters", "split")]
     named = {f"{r.arm} s{r.seed}": r for r in reports}
-    same = partial(look_normalisers, dict(zip(named, ours, strict=False)), table, split, reports[0].labels)
+    subsets = {name: report.subset for name, report in named.items()}
+    same = partial(look_normalisers, dict(zip(named, ours, strict=False)), table, split, reports[0].labels, subsets)
     return [*training_checks(named, split), Check("normalisation", same)]
 
 # %% ../../nbs/95_cli/06_preflight.ipynb #73a9bb01

@@ -77,7 +77,8 @@ def check(self: Comparison) -> Comparison:
 # %% ../../nbs/88_lab/07_checked.ipynb #74ebc9bc
 def data_of(job: TrainJob) -> TrainData:
     "What a training reads."
-    return load_data(job.dataset, job.store, job.split, job.policy, tokens=job.tokens, labels=job.train.labels)
+    return load_data(job.dataset, job.store, job.split, job.policy, tokens=job.tokens, labels=job.train.labels,
+                     subset=job.seed)
 
 # %% ../../nbs/88_lab/07_checked.ipynb #d48adc21
 @patch
@@ -92,7 +93,7 @@ def check_information(
     with working(self.data, "check information"):
         made, = with_prophets(self, [job])
         data, origin = data_of(made), "given" if "prophet" in settings else f"of the train part, {made.train.steps} steps"
-        known = labelled(data.table, data.split.train, made.train.labels)
+        known = labelled(data.table, data.split.train, made.train.labels, made.seed)
         found = ask_information(data, cast(Path, made.prophet), known, origin, seed, QUICK if quick else PLAIN)
         write_information(self.data.home/"information.json", found)
     return found

@@ -77,10 +77,11 @@ def contrast_of(c: Comparison):
 
 def evidence_of(c: Comparison):
     "`wmvla.verdict.rules.Evidence` of all arms that played, the checks that ran, and the memories that were spoilt."
+    from wmvla.verdict.primary import read_primary
     from wmvla.verdict.rules import choose_roles, gather_evidence
 
     roles = choose_roles(dict.fromkeys((*c.arms, *(r.arm for r in c.records))), *c.arms)
-    return gather_evidence(c.records, c.checks, *c.spoilt, roles=roles)
+    return gather_evidence(c.records, c.checks, *c.spoilt, roles=roles, primary=read_primary(c.folder))
 
 
 def comparison_verdict(c: Comparison):
@@ -113,18 +114,20 @@ def comparison_text(c: Comparison) -> str:
 
 def comparison_card(c: Comparison) -> str:
     "The card: the verdict, the paired difference, rates by task, checks."
+    from wmvla.stats.contrasts import recipe_interval, sight_words
     from wmvla.stats.paired import in_points
 
-    r, verdict = c.contrast.result, c.verdict
+    r, verdict, recipe = c.contrast.result, c.verdict, recipe_interval(c.contrast)
     alone = r.discordant
     pairs = {"pairs": r.n, f"{c.arms[0]} alone": alone[0], f"{c.arms[1]} alone": alone[1], "both or neither": r.n - sum(alone),
-             "difference": in_points(r.interval), "p, by triple": f"{c.contrast.clustered_p:.2g}",
+             "difference, these weights": in_points(r.interval), "p, by triple": f"{c.contrast.clustered_p:.2g}",
              "trainings": len(c.contrast.by_seed)}
+    if recipe.low == recipe.low: pairs["with other trainings"] = in_points(recipe)
     reasons = "".join(note(reason) for reason in verdict.reasons[:4] if reason not in verdict.sentence)
     said = f'<div style="font-size:15px;margin:4px 0 6px;max-width:70ch">{verdict.sentence}</div>'
     table = card_table(("arm", "task", "succeeded", "rate, % [95 %]"), rate_rows(c), [2], 24)
     ran = note(f"{sum(x.passed for x in c.checks)} of {len(c.checks)} checks passed") if c.checks else ""
-    pieces = [said, reasons, card_facts(pairs), table, ran, *map(note, c.notes)]
+    pieces = [said, reasons, card_facts(pairs), note(f"It {sight_words(c.contrast)}."), table, ran, *map(note, c.notes)]
     word = "no verdict" if verdict.claim == "blocked" else verdict.claim
     return card("comparison", f"{c.arms[0]} against {c.arms[1]}: {word}", pieces, shown_path(c.folder))
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from scipy import special
 
 from ..core import EpisodeRecord, UserError, near
+from .crossed import crossed_mean
 from .paired import Interval
 
 # %% ../../nbs/55_stats/03_averages.ipynb #38eb4d58
@@ -139,20 +140,7 @@ def crossed_interval(
     level: float = 0.95,  # two-sided confidence
 ) -> Interval:
     "Weighted mean over trainings and triples, both random, tasks fixed: two-way random effects (cf. Owen 2007, pigeonholes)."
-    trainings, n = len(values), np.bincount(task, minlength=len(weights))
-    member = np.eye(len(weights))[task] / n[task, None]  # k t: averages a task's triples
-    means = values @ member  # s t
-    scores, triples = means @ weights, values.mean(0)
-    estimate = float(scores.mean())
-    if trainings < 2 or n.min() < 2:
-        return Interval(estimate, math.nan, math.nan)
-    rest = (values - triples - means[:, task] + means.mean(0)[task]) ** 2  # what neither training nor triple explains
-    share = weights[task] ** 2 / (n * (n - 1))[task]  # of a squared deviation in the variance of the weighted mean
-    between = scores.var(ddof=1) / trainings
-    states = share @ (triples - means.mean(0)[task]) ** 2 - share @ rest.sum(0) / (trainings * (trainings - 1))
-    t, z = special.stdtrit(trainings - 1, 0.5 + level / 2), special.ndtri(0.5 + level / 2)
-    half = math.sqrt(t * t * between + z * z * max(float(states), 0.0))
-    return Interval(estimate, estimate - half, estimate + half)
+    return crossed_mean(values, task, weights).interval(level)
 
 # %% ../../nbs/55_stats/03_averages.ipynb #91be2ed6
 @dataclass(frozen=True)

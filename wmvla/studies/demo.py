@@ -30,6 +30,7 @@ from ..files import as_record, read_json, write_json
 from ..data.episodes import read_episodes
 from ..data.splits import make_split, save_split
 from ..verdict.card import write_card
+from ..verdict.primary import name_primary
 from ..verdict.required_checks import instrument_lines, judged
 from ..rollout.closed_loop import evaluate
 from ..checks.base import CheckResult, run_checks
@@ -248,6 +249,8 @@ def run_demo(
     check_benchmark(expand_tasks(preset.tasks))
     require_egl()
     run = create_run(root, run_id or default_run_id(preset), result_settings(preset), preset.seed)
+    if "evaluate" not in run.stages and not run.path.joinpath("rollouts.jsonl").is_file():
+        name_primary(run.path, preset.question.claimed, preset.question.rival)
     demo = Demo(preset, RunLayout(run.path))
     wanted = list(DEMO_STAGES)[: list(DEMO_STAGES).index(until) + 1] if until else list(DEMO_STAGES)
     try:

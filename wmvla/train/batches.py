@@ -112,6 +112,7 @@ def make_data(
     tokens: TokenStore | None = None,  # codes of the same latents, for the arms that need them
     device: str | torch.device = "cpu",  # a GPU takes the whole store, and all else, if it has the room
     labels: int = 0,  # train episodes of each task whose actions are read, the others are film; 0: all
+    subset: int | None = None,  # which of them: see `labelled`; a training gives its seed
 ) -> TrainData:
     "Dataset, split and latents as training sees them; `UserError` where they do not belong together."
     check_fit(config, table, store)
@@ -122,21 +123,22 @@ def make_data(
     arrays = (torch.as_tensor(a).to(store.device) for a in (table.state, table.action, table.episode_of_frame))
     state, action, episode = arrays
     text = embed_text(table.instruction, config.text).to(store.device)
-    parts = labelled(table, split.train, labels), split.validation, split.train
+    parts = labelled(table, split.train, labels, subset), split.validation, split.train
     train, validation, film = (episode_frames(table, episodes) for episodes in parts)
     spec = WindowSpec(config.history, config.future, config.horizon)
     return TrainData(table, split, store, spec, state, action, episode, text, train, validation, codes, quantiser,
                      film if labels else None)
 
 
-def labelled(table: EpisodeTable, episodes: Sequence[int], labels: int) -> list[int]:
-    "The first `labels` of these episodes of each instruction; 0: all."
+def labelled(table: EpisodeTable, episodes: Sequence[int], labels: int, subset: int | None = None) -> list[int]:
+    "`labels` of these episodes of each instruction, in an order that `subset` draws: 5 are among 10. None: the first; 0: all."
     count: Counter[str] = Counter()
-    chosen = []
-    for episode in episodes:
-        if not labels or count[table.instruction[episode]] < labels: chosen.append(int(episode))
+    order, chosen = sorted(map(int, episodes)), []
+    if labels and subset is not None: order = np.random.default_rng(seed_from("labels", subset)).permutation(order).tolist()
+    for episode in order:
+        if not labels or count[table.instruction[episode]] < labels: chosen.append(episode)
         count[table.instruction[episode]] += 1
-    return chosen
+    return sorted(chosen)
 
 # %% ../../nbs/45_train/00_batches.ipynb #0b272f09
 def load_data(
@@ -148,11 +150,12 @@ def load_data(
     device: str | torch.device = "cpu",
     tokens: Path | None = None,  # folder that `wmvla tokens` wrote for these latents
     labels: int = 0,  # see `make_data`
+    subset: int | None = None,
 ) -> TrainData:
     "Open what a training reads; `UserError` where the parts do not belong together."
     table = read_episodes(dataset)
     part, cache = load_split(split, table), open_stores(store, latents)
-    return make_data(table, part, cache, config, open_tokens(tokens, cache) if tokens else None, device, labels)
+    return make_data(table, part, cache, config, open_tokens(tokens, cache) if tokens else None, device, labels, subset)
 
 # %% ../../nbs/45_train/00_batches.ipynb #ee3ce757
 @dataclass

@@ -121,6 +121,7 @@ class TrainReport:
     weights: dict[str, str] = field(default_factory=dict)  # checkpoint -> SHA-256 of its weights; an earlier version noted none
     share: float = math.nan  # of the memory's update, |update| / |state|, as the losses; nan without one, and in earlier versions
     labels: int = 0  # episodes of each task whose actions were learned from; 0: all of the train part
+    subset: int | None = None  # which: drawn by the training's seed; None: the first, of all, or of an earlier version
 
 
 # %% ../../nbs/45_train/09_loop.ipynb #5f2f92ac
@@ -179,7 +180,8 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
         sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon_rows(policy, data, data.validation),
         store_cameras(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
-        {p.name: digest for p in made if (digest := weights_digest(p))}, share, job.train.labels)
+        {p.name: digest for p in made if (digest := weights_digest(p))}, share, job.train.labels,
+        job.seed if job.train.labels else None)
 
 # %% ../../nbs/45_train/09_loop.ipynb #8f3d3447
 def earlier_key(folder: Path) -> str | None:
@@ -262,7 +264,8 @@ def train_policy(job: TrainJob) -> TrainReport:
     """
     with torch_threads(job.train.threads):
         machine = open_machine(job.train)
-        data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens, job.train.labels)
+        data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens, job.train.labels,
+                         job.seed)
         if machine.is_main_process: take_over(job, data)
         if (done := finished_report(job, job_key(job, data))) is not None: return done
         with begin_folder(job, job_key(job, data)) if machine.is_main_process else nullcontext():

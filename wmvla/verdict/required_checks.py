@@ -13,7 +13,7 @@ verdict names the families of checks that it depends on; it is refused while one
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #1ca8ee77
 from collections.abc import Sequence
 
-from ..stats.contrasts import Contrast, unclear_because
+from ..stats.contrasts import RECIPE_TRAININGS, Contrast, sight_words, trainings_words, unclear_because, words_here
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from ..stats.paired import Interval, in_points
@@ -93,15 +93,18 @@ def instrument_lines(checks: Sequence[CheckResult]) -> list[str]:
 
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #0c7f0513
 def word_of(c: Contrast) -> str:
-    "What a contrast says by itself."
-    if not c.sign(): return f"cannot tell: {unclear_because(c)}"
-    return f"{c.first} is {'better' if c.sign() > 0 else 'worse'} than {c.second}"
+    "What a contrast says by itself: of the recipe, and where that cannot be told, what happened in these trainings."
+    only = f" on {c.only} only" if c.only else ""
+    if c.sign(): return f"{c.first} is {'better' if c.sign() > 0 else 'worse'} than {c.second}{only}"
+    if c.in_these(): return f"cannot tell: {unclear_because(c)}; {words_here(c)}{only}"
+    few = f"in {trainings_words(len(c.by_seed))} " if len(c.by_seed) < RECIPE_TRAININGS else ""
+    return f"cannot tell: {few}{unclear_because(c)}"
 
 
 def judged(c: Contrast, checks: Sequence[CheckResult], without: Sequence[str] = ()) -> str:
-    "A contrast and its word on a second line, which is `no verdict` and the reason where a check forbids one."
+    "A contrast, and its word on a second line with what it could have seen; `no verdict` where a check forbids one."
     refused = refusals("success", checks, without)
-    return f"{c}\n{f'no verdict: {refused[0]}' if refused else word_of(c)}"
+    return "\n".join([str(c), f"no verdict: {refused[0]}" if refused else f"{word_of(c)}; it {sight_words(c)}", *c.notes])
 
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #1360a59b
 RATIO_WORDS = {True: "hurts", False: "improves", None: "cannot tell"}

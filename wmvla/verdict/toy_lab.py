@@ -13,6 +13,7 @@ checks as in a simulator; only the world is a toy whose truth was built in. This
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #428aa670
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -200,11 +201,11 @@ NOT_IN_TOYS = ("dataset", "simulator", "latents", "training", "rollout")  # fami
 def toy_checks(experiment: ToyStudy, trained: Sequence[ToyTraining], records: Sequence[EpisodeRecord]) -> list[CheckResult]:
     "The preflight checks that a study in a toy world can ask."
     named = {f"{t.policy.config.arm} s{t.training}": t for t in trained}
-    wins = [r.success for r in records if r.arm == "A"]
+    wins, others = [r.success for r in records if r.arm == "A"], Counter(r.arm for r in records if r.success and r.arm != "A")
     change = {f"{n} {k}": v for n, t in named.items() for k, v in t.change.items()}
     asked = {f"{n} {k}": v for n, t in named.items() for k, v in t.trainable.items()}
     return [
         check_split({n: t.data.split.hash for n, t in named.items()}), check_moved(change, asked),
         check_finite({n: sum(row.nonfinite for row in t.rows) for n, t in named.items()}),
         check_gate_gradient({n: t.rows[0].gate_gradient for n, t in named.items() if t.policy.fusion is not None}),
-        check_execution(8, experiment.policy.horizon), check_baseline(sum(wins), len(wins))]
+        check_execution(8, experiment.policy.horizon), check_baseline(sum(wins), len(wins), others)]

@@ -22,7 +22,7 @@ import numpy as np
 from ..core import EpisodeRecord
 from ..ablate.memory import RatioRow
 from ..stats.paired import telling
-from ..verdict.rules import Contrast, contrast, unclear_because
+from ..stats.contrasts import Contrast, contrast, recipe_interval, sight_words, unclear_because, words_here
 from .figures import History, arm_styles, points_text, ratio_text
 from ..world.diagnostics import HorizonRow
 
@@ -39,12 +39,15 @@ def read_difference(c: Contrast) -> str:
     exact = f"exact p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
     start = f"On the same {c.result.n} episodes {c.first} − {c.second} is {points_text(c.result)} ({exact}). "
     if c.sign():
-        word = "better" if c.sign() > 0 else "worse"
-        return start + f"The interval and both tests exclude zero and the seeds agree: {c.first} is {word} than {c.second} here."
+        word, only = "better" if c.sign() > 0 else "worse", f" on {c.only} only" if c.only else ""
+        limits = "{} to {}".format(*telling(100*recipe_interval(c).low, 100*recipe_interval(c).high, sign="+"))
+        return start + (f"Interval and tests exclude zero, and so does the interval with other trainings ({limits} points): "
+                        f"{c.first} is {word} than {c.second}{only}.")
     if c.result.interval.excludes(0.0):
         undone = "chance could do it" if c.by_chance() else "another training could undo it"
-        return start + f"The interval excludes zero, but {unclear_because(c)}, so {undone}."
-    return (f"{start}The interval holds zero, so these episodes cannot tell the two apart. "
+        here = f" Told is only that {words_here(c)}." if c.in_these() else ""
+        return start + f"The interval excludes zero, but {unclear_because(c)}, so {undone}.{here}"
+    return (f"{start}The interval holds zero, so these episodes cannot tell the two apart; they {sight_words(c)}. "
             f"They do rule out that {c.first} is more than {high} points better or more than {low} points worse.")
 
 # %% ../../nbs/75_view/05_captions.ipynb #2086bd44

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from ..core import EpisodeRecord, Triple, UserError
 from ..rollout.trace import Trace, chunk_distance, chunk_spread
 from ..stats.paired import paired_difference
-from ..stats.contrasts import contrast, unclear_because
+from ..stats.contrasts import contrast, sight_words, unclear_because, words_here
 
 # %% ../../nbs/75_view/03b_evidence.ipynb #432d8a8b
 def disagreements(records: Sequence[EpisodeRecord]) -> set[tuple[int, Triple]]:
@@ -48,8 +48,9 @@ def difference_word(records: Sequence[EpisodeRecord], first: str, second: str) -
     try: c = contrast([r for pair in pairs for r in pair], first, second)
     except UserError as e: return f"nothing is decided (exact p = {p:.2g}), for {e}".rstrip(".")
     if c.sign(): return f"{first if c.sign() > 0 else second} succeeds more often (exact p = {p:.2g})"
+    if c.in_these(): return f"{words_here(c)} (exact p = {p:.2g}), but {unclear_because(c)}"
     why = f" ({unclear_because(c)})" if c.result.interval.excludes(0.0) else ""
-    return f"this difference cannot be seen here (exact p = {p:.2g}){why}"
+    return f"this difference cannot be seen here (exact p = {p:.2g}){why}; these pairs {sight_words(c)}"
 
 
 def agreement_words(records: Sequence[EpisodeRecord], first: str, second: str) -> str:

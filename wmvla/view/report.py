@@ -30,7 +30,8 @@ from ..ablate.memory import ClosedLoopRow, RatioRow, load_interventions
 from ..rollout.records import read_parquet
 from ..stats.paired import success_table, telling
 from ..verdict.required_checks import INSTRUMENT
-from ..verdict.rules import Contrast, Verdict, contrast, relies
+from ..stats.contrasts import Contrast, contrast, words_here
+from ..verdict.rules import Verdict, relies
 from ..runs import RunRecord, find_run, read_metrics, read_run
 from ..train.loop import TrainReport, read_report
 from ..train.presets import noted_question
@@ -148,10 +149,10 @@ class Rung:
 
 
 def contrast_rung(c: Contrast) -> Rung:
-    "A paired comparison as a rung: True or False only where interval, both exact tests and all training seeds agree."
+    "A paired comparison as a rung: True or False only about the recipe; what these trainings did is told beside it."
     seeds = ", ".join(telling(*(100*d for d in c.by_seed), sign="+")).replace("-", "−")
-    holds = {1: True, -1: False, 0: None}[c.sign()]
-    seen = f"{points_text(c.result)}; p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}"
+    holds, more = {1: True, -1: False, 0: None}[c.sign()], f"; {words_here(c)}" if c.in_these() and not c.sign() else ""
+    seen = f"{points_text(c.result)}; p = {c.result.p_value:.2g}, by triple {c.clustered_p:.2g}; by training seed {seeds}{more}"
     return Rung(f"{c.first} beats {c.second}", seen, holds)
 
 
@@ -167,7 +168,7 @@ def ladder(found: Findings) -> list[Rung]:
     shuffled = [r for r in found.ratios if (r.arm, r.source) == (claimed, "shuffle")]
     seen = by_seed({r.train_seed: f"error × {ratio_text(r)}" for r in shuffled}) or "not tested"
     base = [Rung("every preflight check passes", f"{passed} of {len(ran)}", bool(ran) and passed == len(ran)),
-            Rung("the baseline works", f"A succeeds in {sum(wins)} of {len(wins)} episodes", sum(wins) > 0),
+            Rung("somebody succeeds", f"A in {sum(wins)} of {len(wins)} episodes", any(r.success for r in found.records)),
             *(Rung(ASKED[g.name], g.saw, None if g.unsure else g.passed) for g in asked)]
     rungs = {arm: contrast_rung(contrast(found.records, claimed, arm)) for arm in ("A", "F-history", "F-present") if arm in arms}
     if (named := noted_question(found.run.config)[1]) in rungs:
