@@ -197,7 +197,7 @@ class PairTable:
         parts = (part[:, triples] for part in (self.first, self.second, self.played))
         return PairTable(*parts, task, tuple(self.tasks[t] for t in tasks))
 
-
+# %% ../../nbs/55_stats/04_contrasts.ipynb #42251d6c
 def pair_table(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord]) -> PairTable:
     "Both arms' episodes on the same (training, triple); `UserError` for a missing partner or a double."
     keyed = [{(r.train_seed, r.triple): r.success for r in rows} for rows in (first, second)]
@@ -257,7 +257,7 @@ def whole_contrast(first: str, second: str, pairs: PairTable) -> Contrast:
     by_seed = tuple((d.sum(1) / pairs.played.sum(1)).tolist())
     return Contrast(first, second, result, by_seed, clustered_sign_test(d.sum(0).astype(int)), crossed)
 
-
+# %% ../../nbs/55_stats/04_contrasts.ipynb #e5045103
 def task_differences(pairs: PairTable) -> tuple[TaskDifference, ...]:
     "Each of several tasks, all trainings together."
     found = []
@@ -276,7 +276,7 @@ def carrying_task(whole: Contrast, by_task: Sequence[TaskDifference], pairs: Pai
     lost = [t for t in less if not level(whole_contrast("", "", pairs.kept(pairs.task != t)))]
     return pairs.tasks[lost[0]] if len(lost) == 1 else ""
 
-
+# %% ../../nbs/55_stats/04_contrasts.ipynb #47886056
 def table_contrast(first: str, second: str, pairs: PairTable) -> Contrast:
     "The contrast of two arms' successes on the same trainings and triples."
     whole, by_task = whole_contrast(first, second, pairs), task_differences(pairs)

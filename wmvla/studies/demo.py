@@ -6,8 +6,8 @@
 __all__ = ['DEMO_STAGES', 'shared_of', 'Demo', 'record_stage', 'encode_stage', 'ask_stage', 'train_stage', 'path_stage',
            'eval_config', 'play_settings', 'evaluate_stage', 'control_of', 'offline_ratios', 'donors_path',
            'closed_loop_differences', 'intervene_stage', 'comparison_in', 'judge_stage', 'report_stage',
-           'result_settings', 'default_run_id', 'run_stage', 'run_demo', 'code_note', 'summary', 'run_checks_of',
-           'arm_line', 'named_before', 'check_lines']
+           'result_settings', 'name_question', 'default_run_id', 'run_stage', 'run_demo', 'code_note', 'summary',
+           'run_checks_of', 'arm_line', 'named_before', 'check_lines']
 
 # %% ../../nbs/90_studies/01_demo.ipynb #7b0cee25
 """The pipeline from simulator to verdict as a row of stages, written on the objects of `wmvla.lab`.
@@ -56,7 +56,7 @@ from ..demos.record import CollectConfig, collect
 from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
-from ..train.presets import DemoPreset, noted_question
+from ..train.presets import DemoPreset, StudyQuestion, noted_question
 from ..view.video import encode_mp4, pick_episodes, video_name, with_companions
 
 # %% ../../nbs/90_studies/01_demo.ipynb #667fe556
@@ -223,6 +223,12 @@ def result_settings(preset: DemoPreset) -> dict:
     return {k: v for k, v in plain(preset).items() if k != "workers"}
 
 
+def name_question(run: Run, question: StudyQuestion) -> None:
+    "Write down which contrast the run is for, before anything is played; a run of an earlier version named none in a file."
+    played = "evaluate" in run.stages or (run.path/"rollouts.jsonl").is_file()
+    if not played: name_primary(run.path, question.claimed, question.rival)
+
+
 def default_run_id(preset: DemoPreset) -> str:
     "`demo-tiny-1a2b3c4d`: equal presets, equal ids."
     return f"demo-{preset.name}-{fingerprint(result_settings(preset))[:8]}"
@@ -249,8 +255,7 @@ def run_demo(
     check_benchmark(expand_tasks(preset.tasks))
     require_egl()
     run = create_run(root, run_id or default_run_id(preset), result_settings(preset), preset.seed)
-    if "evaluate" not in run.stages and not run.path.joinpath("rollouts.jsonl").is_file():
-        name_primary(run.path, preset.question.claimed, preset.question.rival)
+    name_question(run, preset.question)
     demo = Demo(preset, RunLayout(run.path))
     wanted = list(DEMO_STAGES)[: list(DEMO_STAGES).index(until) + 1] if until else list(DEMO_STAGES)
     try:

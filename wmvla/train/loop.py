@@ -263,9 +263,8 @@ def train_policy(job: TrainJob) -> TrainReport:
     give the same bytes of model.safetensors. Importable and picklable, so that `parallel_map` can run arms side by side.
     """
     with torch_threads(job.train.threads):
-        machine = open_machine(job.train)
-        data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens, job.train.labels,
-                         job.seed)
+        machine, few = open_machine(job.train), (job.train.labels, job.seed)
+        data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens, *few)
         if machine.is_main_process: take_over(job, data)
         if (done := finished_report(job, job_key(job, data))) is not None: return done
         with begin_folder(job, job_key(job, data)) if machine.is_main_process else nullcontext():

@@ -36,7 +36,7 @@ def limits_of(evidence: Evidence) -> list[str]:
     if evidence.without: limits.append(f"The study has no {', '.join(evidence.without)}, so no check looked at any.")
     return limits
 
-
+# %% ../../nbs/70_verdict/02_card.ipynb #a016c0a3
 def question_lines(evidence: Evidence) -> list[str]:
     "Which contrast was named before, what the others are worth corrected for their number, and what the study could have seen."
     named, lead = evidence.primary, evidence.leading
@@ -55,7 +55,7 @@ def task_lines(evidence: Evidence) -> list[str]:
             for t, rest in zip(gain.by_task, left, strict=True)]
     return ["", f"| task | {gain.first} - {gain.second} in these trainings | without it | pairs |", "|---|---|---|---|", *rows]
 
-
+# %% ../../nbs/70_verdict/02_card.ipynb #d8fbc36c
 def claim_card(verdict: Verdict, evidence: Evidence) -> str:
     "Markdown: the verdict, its contrasts, interventions, checks, and what it does not say."
     roles, passed = evidence.roles, sum(g.passed for g in evidence.checks)

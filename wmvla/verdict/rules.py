@@ -78,7 +78,6 @@ def choose_roles(arms: Iterable[str], claimed: str = "F", baseline: str = "A") -
 @dataclass(frozen=True)
 class Evidence:
     "What a verdict is made of; contrasts are keyed by the control's name."
-
     checks: tuple[CheckResult, ...]  # every preflight check that ran
     baseline: Interval  # success of the baseline
     gain: Contrast  # the claimed arm against the baseline
@@ -97,14 +96,14 @@ class Evidence:
     def contrasts(self) -> dict[str, Contrast]:
         "All of them by name, `F - A`; the claimed arm's first."
         own, base = self.roles.claimed, self.roles.baseline
-        return {f"{own} - {base}": self.gain, **{f"{own} - {name}": c for name, c in self.beyond.items()},
-                **{f"{name} - {base}": c for name, c in self.controls.items()}}
+        more = {f"{own} - {name}": c for name, c in self.beyond.items()}
+        return {f"{own} - {base}": self.gain, **more, **{f"{name} - {base}": c for name, c in self.controls.items()}}
 
     @property
     def leading(self) -> str:
         "The name of the primary contrast; where none was named, the claimed arm against the baseline."
         named = self.primary and f"{self.primary.first} - {self.primary.second}"
-        return named if named in self.contrasts else next(iter(self.contrasts))
+        return next((name for name in self.contrasts if name == named), next(iter(self.contrasts)))
 
     @property
     def corrected(self) -> dict[str, float]:
@@ -189,7 +188,7 @@ def control_signs(evidence: Evidence, reads: Reading) -> dict[str, int]:
     p, base = evidence.corrected, evidence.roles.baseline
     return {name: reads(c) if p.get(f"{name} - {base}", 0.0) < ALPHA else 0 for name, c in evidence.controls.items()}
 
-
+# %% ../../nbs/70_verdict/01_rules.ipynb #0512b129
 def explain_gain(evidence: Evidence, reads: Reading = Contrast.sign) -> tuple[str, str]:
     "(claim, why) for an arm that is better than the baseline."
     roles, memory = evidence.roles, own_memory(evidence.roles.claimed) in (*FUTURES, "history")

@@ -107,7 +107,7 @@ def simulated_evidence(design: VerdictDesign, rng: np.random.Generator) -> Evide
         {arm: against(arm, design.baseline) for arm in roles.controls},
         roles, seeds, ratios, witness=f"{best} succeeds" if wins[best].any() else "")
 
-
+# %% ../../nbs/70_verdict/01a_simulated.ipynb #2575f17f
 @dataclass(frozen=True)
 class SimulatedVerdicts:
     "What many simulated studies said."
