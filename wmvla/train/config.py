@@ -121,6 +121,7 @@ def _key(job: TrainJob, data: TrainData, digest: str) -> str:
     latents = (data.store.fingerprint, data.store.meta.camera, *filter(None, [digest]))
     given = [] if job.prophet is None else [given_fingerprint(job.prophet)]
     recipe = {k: v for k, v in recipe.items() if v or k not in ("labels", "patience")}  # as before there was a choice
+    if job.train.labels: recipe["subset"] = "drawn by the seed"  # and no longer the first of the split
     about = data.table.content, data.split.hash, *latents, codes, *given
     policy = job.policy if job.policy.memory else replace(job.policy, fusion="late", **FORMER)  # of no memory nothing counts
     return fingerprint([in_former_words(policy), recipe, job.seed, *about])
