@@ -114,10 +114,10 @@ def comparison_text(c: Comparison) -> str:
 
 def comparison_card(c: Comparison) -> str:
     "The card: the verdict, the paired difference, rates by task, checks."
-    from wmvla.stats.contrasts import recipe_interval, sight_words
+    from wmvla.stats.contrasts import recipe_limits, sight_words
     from wmvla.stats.paired import in_points
 
-    r, verdict, recipe = c.contrast.result, c.verdict, recipe_interval(c.contrast)
+    r, verdict, recipe = c.contrast.result, c.verdict, recipe_limits(c.contrast)
     alone = r.discordant
     pairs = {"pairs": r.n, f"{c.arms[0]} alone": alone[0], f"{c.arms[1]} alone": alone[1], "both or neither": r.n - sum(alone),
              "difference, these weights": in_points(r.interval), "p, by triple": f"{c.contrast.clustered_p:.2g}",

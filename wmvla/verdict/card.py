@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core import plain
 from ..files import write_json
-from ..stats.contrasts import RECIPE_TRAININGS, own_memory, could_see, recipe_interval, sight_words
+from ..stats.contrasts import RECIPE_TRAININGS, own_memory, could_see, recipe_limits, sight_words
 from ..stats.paired import in_points
 from .required_checks import instrument_lines, ratio_line, refusals
 from .rules import Evidence, Verdict
@@ -78,7 +78,7 @@ def card_record(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     "The card as plain values."
     found = {"claim": verdict.claim, "sentence": verdict.sentence, "reasons": verdict.reasons}
     refused = refusals("future", evidence.checks, evidence.without)
-    recipe = {name: {"with other trainings": recipe_interval(c), "could see": could_see(c)}
+    recipe = {name: {"with other trainings": recipe_limits(c), "could see": could_see(c)}
               for name, c in evidence.contrasts.items()}
     sizes = {"pairs": evidence.gain.result.n, "seeds": evidence.seeds, "refused": refused, "here": verdict.here}
     sizes |= {"leading": evidence.leading, "corrected": evidence.corrected, "recipe": recipe}

@@ -24,7 +24,7 @@ from scipy import special
 from ..ablate.memory import RatioRow
 from ..checks.base import CheckResult
 from ..core import UserError, progress
-from ..stats.contrasts import PairTable, own_memory, recipe_interval, table_contrast
+from ..stats.contrasts import PairTable, own_memory, recipe_limits, table_contrast
 from ..stats.paired import wilson
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
@@ -130,7 +130,7 @@ def simulate_verdicts(design: VerdictDesign, studies: int = 400, seed: int = 0, 
         evidence = simulated_evidence(design, rng)
         claims[claim(evidence).claim] += 1
         signs[evidence.gain.sign()] += 1
-        held += not recipe_interval(evidence.gain).excludes(design.gain)
+        held += not recipe_limits(evidence.gain).excludes(design.gain)
     return SimulatedVerdicts(studies, dict(claims.most_common()), signs[1], signs[-1], held if design.trainings > 2 else 0)
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #c8b06235

@@ -22,7 +22,7 @@ import numpy as np
 from ..core import EpisodeRecord
 from ..ablate.memory import RatioRow
 from ..stats.paired import telling
-from ..stats.contrasts import Contrast, contrast, recipe_interval, sight_words, unclear_because, words_here
+from ..stats.contrasts import Contrast, contrast, recipe_limits, sight_words, unclear_because, words_here
 from .figures import History, arm_styles, points_text, ratio_text
 from ..world.diagnostics import HorizonRow
 
@@ -40,7 +40,7 @@ def read_difference(c: Contrast) -> str:
     start = f"On the same {c.result.n} episodes {c.first} − {c.second} is {points_text(c.result)} ({exact}). "
     if c.sign():
         word, only = "better" if c.sign() > 0 else "worse", f" on {c.only} only" if c.only else ""
-        limits = "{} to {}".format(*telling(100*recipe_interval(c).low, 100*recipe_interval(c).high, sign="+"))
+        limits = "{} to {}".format(*telling(100*recipe_limits(c).low, 100*recipe_limits(c).high, sign="+"))
         return start + (f"Interval and tests exclude zero, and so does the interval with other trainings ({limits} points): "
                         f"{c.first} is {word} than {c.second}{only}.")
     if c.result.interval.excludes(0.0):
