@@ -4,9 +4,25 @@ import dataclasses
 import re
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
-from wmvla.dashboards.inspector import companions, gallery_html, read_gallery, telling_order, write_dashboard
+from wmvla.ablate.imagined import Imagined
+from wmvla.ablate.what_if import HeadEffect
+from wmvla.coc.labels import CocLabel, joined_text
+from wmvla.coc.played import played_mark
+from wmvla.coc.truth import Segment
+from wmvla.dashboards.inspector import (
+    add_labels,
+    companions,
+    gallery_html,
+    read_gallery,
+    shown_take,
+    telling_order,
+    write_dashboard,
+)
+from wmvla.encoders.sight import EncoderSight
+from wmvla.lines import line_of
 from wmvla.view.player import Span, episode_id, payload
 from wmvla.view.sample_run import example_run
 from wmvla.view.standalone import about_run, standalone_html
@@ -32,8 +48,6 @@ def page(gallery, tmp_path_factory):
 @pytest.fixture(scope="module")
 def filmed(gallery):
     """An episode of F with film and trace, and what the page knows of it."""
-    from wmvla.dashboards.inspector import shown_take
-
     name = next(n for n in telling_order(gallery) if gallery.takes[n].film and gallery.takes[n].record.arm == "F")
     return payload(shown_take(gallery, name))
 
@@ -137,8 +151,6 @@ def test_hover_tells_share_and_strength_of_the_gate(page, gallery, filmed, look)
 
 @slow
 def test_a_sentence_plays_its_segment_and_a_lie_is_marked(gallery, filmed, look, tmp_path):
-    from wmvla.dashboards.inspector import shown_take
-
     lie = Span(0, 30, "lifts it", source="model", against="pushes it")
     spans = (Span(0, 16, "reaches for the disc"), Span(16, 24, "pushes it"), lie)
     shown = dataclasses.replace(shown_take(gallery, filmed["id"]), spans=spans)
@@ -216,6 +228,132 @@ def test_films_beside_the_page_are_played_from_their_files(gallery, filmed, look
     seen = look(address(path, filmed["id"], 12))
     seen.page.wait_for_function("document.querySelector('.wmi-film video').readyState >= 2")
     assert any(url.endswith(".mp4") for url in seen.asked) and seen.network == []
+
+
+@pytest.fixture(scope="module")
+def found_page(gallery, filmed, tmp_path_factory):
+    """One episode with all that can be asked of it, and what was asked."""
+    trace = gallery.opened[filmed["id"]]
+    rng, decisions = np.random.default_rng(0), len(trace)
+    cells = {name: rng.integers(0, 255, (decisions, 4, 16, 16, 3), dtype=np.uint8) for name in ("came", "nearest", "decoded")}
+    imagined = Imagined(rng.random((decisions, 8)), rng.random((decisions, 8)), nearest=rng.integers(0, 30, (decisions, 8)),
+                        ahead=(1, 3, 6, 8), pictures=cells)
+    heads = tuple(HeadEffect(0, head, effect) for head, effect in ((2, 0.5), (0, 0.2), (3, 0.1), (1, 0.01)))
+    sight = EncoderSight(rng.random((decisions, 8, 8)), "occlusion")
+    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), imagined=imagined, heads=heads, sight=sight)
+    path = tmp_path_factory.mktemp("found") / "one.html"
+    path.write_text(standalone_html(about_run([shown.record], "One episode"), [payload(shown)]))
+    return path, shown
+
+
+@slow
+def test_what_was_imagined_stands_beside_what_came(found_page, filmed, look):
+    path, shown = found_page
+    seen, steps = look(f"{path.as_uri()}?t={filmed['step'][1]}"), filmed["steps"]
+    seen.page.wait_for_function("document.querySelector('.wmi-film video').readyState >= 2")
+    there = [k for k in shown.imagined.ahead if filmed["step"][1] + k <= steps]
+    rows = seen.page.locator(".wmi-imagined tr")
+    assert rows.locator("th").all_text_contents()[1:4] == ["came", "nearest real frame", "predicted, decoded"]
+    assert seen.page.locator(".wmi-imagined .wmi-cut").count() == 3 * len(there)
+    worse = [k for k in there if shown.imagined.error[1, k - 1] > shown.imagined.copy_last[1, k - 1]]
+    expected = f"Worse than copying the present {', '.join(map(str, worse))} ahead." if worse else ""
+    assert seen.page.locator(".wmi-imagined figcaption").text_content() == expected
+    assert seen.page.locator(".wmi-worse").count() == int((shown.imagined.error > shown.imagined.copy_last).sum())
+    nearest = [f"most like step {shown.imagined.nearest[1, k - 1]}" for k in there]
+    assert rows.nth(2).locator(".wmi-cut").evaluate_all("cells => cells.map(c => c.title)") == nearest
+    assert seen.network == [] and seen.complaints == []
+    seen.keep("inspector-imagined")
+
+
+@slow
+def test_heads_stand_in_the_order_of_their_effect_and_are_chosen(found_page, filmed, look):
+    path, shown = found_page
+    seen = look(path.as_uri())
+    buttons = seen.page.locator(".wmi-head-effect")
+    assert [t.split(" 0")[0] for t in buttons.all_text_contents()] == ["head 2", "head 0", "head 3", "head 1"]
+    buttons.nth(1).click()
+    assert seen.page.get_by_label("Attention of head").input_value() == "0"
+    shade = float(seen.page.locator(".wmi-cell:not(.wmi-worse)").first.get_attribute("fill-opacity"))
+    rows = shown.trace.attention[:, 0, 0].astype(float).mean(1)
+    assert shade == pytest.approx(0.04 + 0.96 * rows[0, 0] / rows.max(), abs=2e-3)
+    assert "most with head 2 (0.5)" in seen.page.locator(".wmi-now").text_content()
+    seen.keep("inspector-heads")
+
+
+@slow
+def test_where_the_encoder_looks_lies_over_the_film_and_says_how(found_page, filmed, look):
+    path, shown = found_page
+    seen = look(f"{path.as_uri()}?t={filmed['step'][2]}")
+    canvas = seen.page.locator("canvas.wmi-sight")
+    drawn = canvas.evaluate("c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 3)")
+    assert np.abs(np.array(drawn) - 0.72 * 255 * shown.sight.maps[2].ravel()).max() <= 1.5
+    film, over = (seen.page.locator(s).bounding_box() for s in (".wmi-film video", "canvas.wmi-sight"))
+    assert abs(film["height"] - over["height"]) < 2 and abs(film["x"] - over["x"]) < 2
+    assert "occlusion" in seen.page.locator(".wmi-sightwords").text_content()
+    seen.page.locator(".wmi-sightwords input").uncheck()
+    assert canvas.is_hidden()
+
+
+@slow
+def test_a_page_says_that_another_memory_needs_a_kernel(page, filmed, look):
+    assert "needs a kernel" in look(address(page, filmed["id"])).page.locator(".wmi-asknote").text_content()
+
+
+@slow
+def test_a_planted_lie_of_a_labels_file_is_marked(gallery, filmed, look, tmp_path):
+    """Two files of labels, of the simulator and of a model, through the gallery to the lanes."""
+    record = gallery.takes[filmed["id"]].record
+    names = "the disc"
+    parts = [Segment(0, 16, "approach", names, "The hand moves toward the disc", "the gripper is empty"),
+             Segment(16, record.steps, "push", names, "The hand pushes the disc", "a finger touches it")]
+    lie = Segment(20, 40, "lift", names, "The hand lifts the disc", "both fingers hold it")
+    of = "", "", played_mark(record), record.steps, (names,)
+    text = lambda own: (tuple(s.start for s in own), tuple(own), joined_text(own))
+    label = lambda backend, own: CocLabel(0, "", *text(own), backend, f"{backend}-1", *of)
+    for name, made in (("truth", label("rules", parts)), ("model", label("vlm", [parts[0], lie]))):
+        (tmp_path / f"{name}.jsonl").write_text(line_of(made))
+    told = dataclasses.replace(gallery, labels={})
+    for name in ("truth", "model"): add_labels(told, tmp_path / f"{name}.jsonl")
+    path = tmp_path / "told.html"
+    path.write_text(gallery_html(told, filmed["id"]))
+    seen = look(address(path, filmed["id"], 24))
+    assert seen.page.locator(".wmi-against").all_text_contents() == ["The hand lifts the disc"]
+    said = seen.page.locator(".wmi-now").text_content()
+    assert "but meanwhile: The hand moves toward the disc; The hand pushes the disc" in said
+    assert seen.page.locator(".wmi-keyframe").count() == 2
+    seen.page.locator(".wmi-keyframe").nth(0).click()
+    seen.page.wait_for_function("document.querySelector('.wmi-play').textContent === '▶'")
+    assert shown_step(seen) == 16 and seen.complaints == []
+    seen.keep("inspector-coc")
+
+
+@slow
+def test_failed_after_grasp_is_grey_with_a_reason_until_somebody_told(page, gallery, filmed, look, tmp_path):
+    grey = look(page.as_uri()).page.locator("[data-filter=grasped]")
+    assert grey.is_disabled() and "wmvla coc generate RUN" in grey.locator("..").get_attribute("title")
+    lost = next(n for n, take in gallery.takes.items() if not take.record.success)
+    path = tmp_path / "held.html"
+    path.write_text(standalone_html(about_run(gallery.records, "held", grasped={lost: True, filmed["id"]: False}), []))
+    seen = look(path.as_uri())
+    seen.page.locator("[data-filter=grasped]").check()
+    assert seen.page.locator(".wmi-count").text_content().startswith("1 of")
+    assert seen.page.locator(".wmi-row").get_attribute("data-id") == lost
+
+
+@slow
+def test_a_row_shows_how_many_trainings_agree_and_a_picture_on_hover(page, gallery, filmed, look):
+    seen = look(address(page, filmed["id"]))
+    seen.page.locator("[data-filter=seen]").check()
+    row = seen.page.locator(f".wmi-row[data-id='{filmed['id']}']")
+    own = lambda r: (r.arm, r.memory, r.triple)
+    same = [r for r in gallery.records if own(r) == own(gallery.takes[filmed["id"]].record)]
+    assert row.locator(".wmi-num").nth(2).text_content() == f"{sum(r.success for r in same)}/{len(same)}"
+    row.hover()
+    seen.page.wait_for_selector(".wmi-peek:not([hidden])")
+    assert seen.page.locator(".wmi-peek").evaluate("p => p.naturalWidth") > 60
+    seen.keep("inspector-list")
+    seen.page.locator(".wmi-h-share").click()
+    assert seen.page.locator(".wmi-h-share").get_attribute("aria-sort") == "ascending"
 
 
 def test_ids_are_safe_in_pages(gallery):

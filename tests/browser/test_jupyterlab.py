@@ -13,9 +13,24 @@ import pytest
 from wmvla.view.sample_run import example_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CELLS = ["""from wmvla.dashboards.inspector import read_gallery
+CELLS = ["""import time
+import numpy as np
+from wmvla.ablate.findings import EpisodeFindings
+from wmvla.ablate.what_if import HeadEffect, WhatIf
+from wmvla.dashboards.inspector import read_gallery
 from wmvla.dashboards.widget import inspected
-widget = inspected(read_gallery("example"))
+
+class Invented:
+    def memories(self, record): return ("zero", "history")
+    def what_if(self, trace, decision, memory, donor, tell):
+        for done in range(1, 4): tell(done, 3); time.sleep(.2)
+        own = trace.actions[decision]
+        return WhatIf(decision, int(trace.step[decision]), {"pred": own, memory: -own}, np.ones(own.shape[1]))
+    def find(self, what, trace, tell): return EpisodeFindings(heads=(HeadEffect(0, 1, .4), HeadEffect(0, 0, .1)))
+
+gallery = read_gallery("example")
+traced = next(n for n, take in gallery.takes.items() if take.film and take.trace and take.record.arm == "F")
+widget = inspected(gallery, traced, asker=Invented())
 widget""", "widget.step = 40; print('at', widget.step)"]
 
 
@@ -63,6 +78,15 @@ def test_it_is_used_in_jupyterlab(lab, chromium, tmp_path):
     page.locator(".wmi-player").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator(".wmi-transport input").input_value() == "8"
+    page.locator(".wmi-go").first.click()
+    page.wait_for_function("/decision [123] of 3/.test(document.querySelector('.wmi-asked').textContent)")
+    page.wait_for_selector(".wmi-chunk polyline.wmi-plan")
+    assert "decision 2" in page.locator(".wmi-answers").text_content() and "zeros" in page.locator(".wmi-answers").text_content()
+    if shots := os.environ.get("WMVLA_SCREENSHOTS"): page.screenshot(path=f"{shots}/inspector-whatif.png")
+    page.locator("[data-find=heads]").click()
+    page.wait_for_selector(".wmi-head-effect")
+    assert page.locator(".wmi-head-effect").first.text_content() == "head 1 0.4"
+    assert page.locator("[data-find=heads]").count() == 0 and page.locator("[data-find=imagined]").count() == 1
     page.locator(".wmi-row").nth(3).click()
     page.wait_for_selector(".wmi-tracks .wmi-head, .wmi-player")
     page.locator(".jp-Cell .cm-content").nth(1).click()

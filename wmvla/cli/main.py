@@ -121,6 +121,8 @@ def dashboard_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", default="latest", help="id or folder, also one of `wmvla eval` (default: latest)")
     parser.add_argument("--episode", default="", help="the one to begin with, as the address names it (default: one with a film)")
     parser.add_argument("--out", type=Path, default=None, help="the page (default: dashboard.html in the run)")
+    parser.add_argument("--labels", type=Path, default=None, metavar="file",
+                        help="what a model says of its episodes, beside coc.jsonl of `wmvla coc generate RUN` (default: nothing)")
     parser.add_argument("--open", action="store_true", help="open it in a browser (default: print where it lies)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
 
@@ -132,7 +134,7 @@ def dashboard(args: argparse.Namespace) -> None:
 
     from wmvla.dashboards.inspector import write_dashboard
 
-    page = write_dashboard(args.run, args.runs, args.episode, args.out)
+    page = write_dashboard(args.run, args.runs, args.episode, args.out, args.labels or "")
     asked = f"?{urlencode({'episode': args.episode})}" if args.episode else ""
     if args.open: webbrowser.open(page.resolve().as_uri() + asked)
     print_made(page)

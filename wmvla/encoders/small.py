@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENCODER', 'REFIT_ENCODER', 'SmallEncoderConfig', 'convolution', 'SmallEncoder', 'Decoder', 'redraw_loss',
            'EncoderReport', 'report_on', 'mean_image', 'train_small_encoder', 'save_encoder', 'read_description',
-           'read_fitted', 'load_encoder', 'fitting_frames', 'fit_encoder', 'clear_damaged']
+           'read_fitted', 'load_encoder', 'load_decoder', 'fitting_frames', 'fit_encoder', 'clear_damaged']
 
 # %% ../../nbs/25_encoders/05_small.ipynb #eea05a6e
 """A small convolutional encoder trained on the train episodes alone: no download, no labels, no account.
@@ -31,7 +31,7 @@ from ..core import UserError, fingerprint, generator, plain, progress, seed_from
 from ..data.episodes import EpisodeTable, stream_episode
 from ..data.splits import Split
 from ..ranges import Count, NonNegative, Pixels, Positive, check_ranges
-from ..files import as_record, read_dict, read_weights, write_json
+from ..files import as_record, read_dict, read_tensors, read_weights, write_json
 from ..folders import (
     MANIFEST, FolderKind, atomic_folder, check_manifest, check_target, json_marker, make_room, set_aside)
 from .base import Pictures, effective_rank, image_batch, module_fingerprint, resized
@@ -103,6 +103,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: SmallEncoderConfig, mean: Float[Tensor, "3 height width"]):
         super().__init__()
+        self.config = config
         self.register_buffer("mean", mean)
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(config.width, 64, config.patch, config.patch), nn.SiLU(), convolution(64, 64),
@@ -113,6 +114,14 @@ class Decoder(nn.Module):
     def forward(self, tokens: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b 3 height width"]:
         "Redraw images in 0..1 (not clamped)."
         return self.mean + self.layers(tokens)
+
+    @torch.no_grad()
+    def draw(self, latents: Float[Tensor, "b latent"]) -> UInt8[Tensor, "b height width 3"]:
+        "Pictures of the flat latents of one camera; what is brighter than white is white."
+        side = self.config.side
+        tokens = latents.to(self.mean).unflatten(1, (side * side, self.config.width)).transpose(1, 2)
+        pictures = self(tokens.unflatten(2, (side, side))).clamp(0, 1)
+        return (255 * pictures).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 # %% ../../nbs/25_encoders/05_small.ipynb #f5a9c821
 def redraw_loss(
@@ -162,8 +171,8 @@ def train_small_encoder(
     images: UInt8[Tensor, "t height width 3"],  # of train episodes only
     config: SmallEncoderConfig = SmallEncoderConfig(),
     seed: int = 0,
-) -> tuple[SmallEncoder, EncoderReport]:
-    "Train an encoder to redraw its frames; bit-equal for equal seed, frames and number of threads."
+) -> tuple[SmallEncoder, Decoder, EncoderReport]:
+    "Train an encoder, and its decoder, to redraw frames; bit-equal for equal seed, frames and number of threads."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from("small encoder", seed))
         encoder, decoder = SmallEncoder(config), Decoder(config, mean_image(images))
@@ -180,11 +189,12 @@ def train_small_encoder(
         schedule.step()
         losses.append(loss.item())
     encoder.eval().requires_grad_(False)
-    return encoder, report_on(encoder, decoder, images, losses)
+    decoder.eval().requires_grad_(False)
+    return encoder, decoder, report_on(encoder, decoder, images, losses)
 
 # %% ../../nbs/25_encoders/05_small.ipynb #02e66065
 ENCODER = FolderKind("a small encoder", json_marker("config.json", "encoder", "fingerprint"),
-                     ("config.json", "model.safetensors", "report.json"))
+                     ("config.json", "model.safetensors", "report.json", "decoder.safetensors"))
 REFIT_ENCODER = "repeat the `wmvla encode` that trained it, with --repair, or restore that file"
 
 
@@ -193,13 +203,17 @@ def save_encoder(
     folder: str | Path,
     fitted: dict[str, object] | None = None,  # on what: split hash, dataset revision, seed
     report: EncoderReport | None = None,  # of its training
+    decoder: Decoder | None = None,  # trained with it
 ) -> None:
-    "Write `model.safetensors`, `config.json` and the report; whole or not at all, and only over an encoder of the same settings."
+    "Write weights, `config.json`, the report and the decoder; whole or not at all, only over an encoder of the same settings."
     with atomic_folder(folder, ENCODER, made_from=fingerprint([encoder.config, fitted])) as work:
         save_file(encoder.state_dict(), work / "model.safetensors")
         described = {"encoder": encoder.name, "fingerprint": encoder.fingerprint(), "config": encoder.config}
         write_json(work / "config.json", described | ({"fitted": fitted} if fitted else {}))
         if report: write_json(work / "report.json", report)
+        if decoder is not None:
+            drawn = {name: value.contiguous() for name, value in decoder.state_dict().items()}
+            save_file(drawn, work / "decoder.safetensors", {"encoder": encoder.fingerprint()})
 
 
 def read_description(folder: str | Path) -> dict[str, Any]:
@@ -231,6 +245,21 @@ def load_encoder(folder: str | Path) -> SmallEncoder:
                         f"but {saved['fingerprint']} was saved; {REFIT_ENCODER}.")
     return encoder.eval().requires_grad_(False)
 
+# %% ../../nbs/25_encoders/05_small.ipynb #38749ff0
+def load_decoder(folder: str | Path) -> Decoder | None:
+    "What draws the latents of the encoder in a folder; None where it was not kept. `UserError` for that of another encoder."
+    folder = Path(folder)
+    saved, path = read_description(folder), folder / "decoder.safetensors"
+    if not path.is_file(): return None
+    weights, about = read_tensors(path, REFIT_ENCODER)
+    config = as_record(SmallEncoderConfig, saved["config"], folder / "config.json", REFIT_ENCODER)
+    decoder = Decoder(config, torch.zeros(3, config.pixels, config.pixels))
+    expected = {name: value.shape for name, value in decoder.state_dict().items()}
+    if about.get("encoder") != saved["fingerprint"] or expected != {name: value.shape for name, value in weights.items()}:
+        raise UserError(f"The decoder in {folder} is not that of its encoder; {REFIT_ENCODER}.")
+    decoder.load_state_dict(weights)
+    return decoder.eval().requires_grad_(False)
+
 # %% ../../nbs/25_encoders/05_small.ipynb #04d0c23e
 def fitting_frames(
     table: EpisodeTable, episodes: Sequence[int], pixels: int = 0, limit: int = 20_000
@@ -250,8 +279,9 @@ def fit_encoder(table: EpisodeTable, split: Split, config: SmallEncoderConfig, f
     make_room(folder, ENCODER)
     check_target(folder, ENCODER, made_from=fingerprint([config, fitted]))  # before a minute of training, not after it
     frames = fitting_frames(table, split.train, config.pixels)
-    with torch_threads(2): encoder, report = train_small_encoder(frames, config, seed)  # their number decides the last bits
-    save_encoder(encoder, folder, fitted, report)
+    with torch_threads(2): made = train_small_encoder(frames, config, seed)  # their number decides the last bits
+    encoder, decoder, report = made
+    save_encoder(encoder, folder, fitted, report, decoder)
 
 
 def clear_damaged(folder: Path) -> None:

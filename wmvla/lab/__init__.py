@@ -12,6 +12,7 @@ name of an object to see it; `help(load)` tells arguments and units."""
 # %% ../../nbs/88_lab/09___init__.ipynb #2eacef2f
 import wmvla.lab.asked  # Trained.what_if, Trained.heads
 import wmvla.lab.checked  # Comparison.check
+import wmvla.lab.inspected  # Episode.inspect, OpenedRun.inspect
 from .comparison import Comparison, compare
 from .dataset import Dataset, load
 from .episode import Episode

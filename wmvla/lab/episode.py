@@ -32,12 +32,14 @@ from ..rollout.trace import Trace, episode_name, read_trace
 class Episode:
     "An episode in the simulator, of `policy.play`. Its name at the end of a cell shows it; arrays have a decision first."
 
-    def __init__(self, record: EpisodeRecord, trace: Trace, film: Path | None, number: int, used: bool):
+    def __init__(self, record: EpisodeRecord, trace: Trace, film: Path | None, number: int, used: bool,
+                 policy: Trained | None = None):
         self.record = record  # its row: success, steps, seeds, means
         self.trace = trace  # everything that was kept of each decision
         self.film = film  # H.264; None: it was not filmed
         self.number = number  # of the initial state, counted from evaluation's first
         self.used = used  # the policy may have been trained on this very initial state
+        self.policy = policy  # who played it
 
     @property
     def success(self) -> bool: "Did it succeed before the limit?"; return self.record.success
@@ -199,23 +201,5 @@ def play(
     with at_home(self, f"play {self.arm} {task}"):
         record, = evaluate([job], config, folder/"plays.jsonl", film_mp4 if film else None, f"{self.arm} on {task}")
     used = self.data is not None and (triple.task, triple.init_seed) in used_states(self.data.table)
-    return Episode(record, read_trace(trace_path(job, config)), folder/record.video if record.video else None, seed, used)
-
-# %% ../../nbs/88_lab/05_episode.ipynb #cbc9a90f
-@patch
-def inspect(
-    self: Episode,
-    beside: Episode | None = None,  # of the same task, initial state and noise
-) -> Any:
-    "The episode in the inspector, a widget. `UserError` for an episode beside it that begins elsewhere, or is this one."
-    from wmvla.dashboards.inspector import Gallery, Take
-    from wmvla.dashboards.widget import inspected
-    from wmvla.view.player import episode_id
-
-    episodes = [self] if beside is None else [self, beside]
-    if len({ep.record.triple for ep in episodes}) > 1:
-        raise UserError("The episodes begin in different places; play both with one task, seed and noise_seed.")
-    takes = {episode_id(ep.record): Take(ep.record, ep.film, ep.trace, ep.used) for ep in episodes}
-    if len(takes) < len(episodes): raise UserError("Both are the same episode; choose one of another policy or memory.")
-    names = list(takes)
-    return inspected(Gallery("", takes, (self.record.arm, "A")), names[0], names[1] if beside else "")
+    film = folder/record.video if record.video else None
+    return Episode(record, read_trace(trace_path(job, config)), film, seed, used, self)

@@ -114,15 +114,3 @@ def open_run(
     folder = find_run(run, runs)
     found = read_run(folder)
     return OpenedRun(Run(folder.resolve(), found.record))
-
-# %% ../../nbs/88_lab/08_opened.ipynb #921117f0
-@patch
-def inspect(
-    self: OpenedRun,
-    episode: str = "",  # its name, as F_s0_pred_push-v3_900003_n0; empty: one that has film and trace
-) -> Any:
-    "The episodes of the run in the inspector, a widget. `UserError` for an unknown episode."
-    from wmvla.dashboards.inspector import read_gallery
-    from wmvla.dashboards.widget import inspected
-
-    return inspected(read_gallery(self.path), episode)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRACE_PARTS', 'TRACE_SCALARS', 'TRACE_LISTS', 'TRACE_HEAD', 'TRACE_REMEDY', 'list_column', 'trace_table',
            'trace_shapes', 'TraceHead', 'table_seal', 'write_trace', 'read_trace_head', 'head_of', 'Trace',
-           'read_trace', 'trace_of', 'list_array', 'chunk_spread', 'chunk_distance', 'episode_name', 'trace_name',
-           'has_trace', 'find_trace']
+           'read_trace', 'trace_of', 'list_array', 'chunk_spread', 'chunk_distance', 'played_actions', 'episode_name',
+           'trace_name', 'has_trace', 'find_trace']
 
 # %% ../../nbs/50_rollout/07_trace.ipynb #579729af
 """`traces/<episode>.parquet`: what `wmvla eval --trace light|full` keeps of the decisions of an episode. `write_trace` writes
@@ -191,6 +191,12 @@ def chunk_distance(
 ) -> Float[np.ndarray, "..."]:
     "Root mean square difference of chunks, in units of `spread`."
     return np.sqrt((((a.astype(np.float64) - b)/spread)**2).mean((-2, -1)))
+
+# %% ../../nbs/50_rollout/07_trace.ipynb #2cfbeace
+def played_actions(trace: Trace) -> Float32[np.ndarray, "t a"]:
+    "The actions of an episode that was played: of each decision those that were executed, until its end."
+    chunks = [chunk[:count] for chunk, count in zip(trace.actions, trace.executed, strict=True)]
+    return np.concatenate(chunks)[: trace.record.steps]
 
 # %% ../../nbs/50_rollout/07_trace.ipynb #38efe1c0
 def episode_name(arm: str, train_seed: int, memory: str | None, triple: Triple) -> str:

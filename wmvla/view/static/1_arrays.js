@@ -57,7 +57,8 @@ function endOf(episode, decision) {
 /** A payload with its arrays unpacked. */
 function opened(payload) {
   const arrays = ["gate", "share", "entropy", "attention", "seen", "actions", "error", "baseline"];
-  return { ...payload, ...Object.fromEntries(arrays.map((name) => [name, unpack(payload[name])])) };
+  const sight = payload.sight ? { ...payload.sight, maps: unpack(payload.sight.maps) } : null;
+  return { ...payload, ...Object.fromEntries(arrays.map((name) => [name, unpack(payload[name])])), sight };
 }
 
 /** Three digits, a real minus sign, and nothing in the place of what is no number. */

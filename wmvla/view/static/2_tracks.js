@@ -62,7 +62,8 @@ function mapTrack(title, hint, episode, rows, settings) {
     const x = scale.x(episode.step[d]), place = { x, y: k * cell, width: Math.max(scale.x(endOf(episode, d)) - x - 0.6, 0.6), height: cell - 0.6 };
     const padded = episode.seen && !at(episode.seen, d, k);
     if (padded) return make("svg:rect.wmi-padding", place);
-    return make("svg:rect.wmi-cell", { ...place, "fill-opacity": Number.isFinite(value) ? (0.04 + 0.96 * Math.max(value, 0) / high).toFixed(3) : 0 });
+    const bad = settings.worse && settings.worse(d, k);
+    return make(`svg:rect.wmi-cell${bad ? ".wmi-worse" : ""}`, { ...place, "fill-opacity": Number.isFinite(value) ? (0.04 + 0.96 * Math.max(value, 0) / high).toFixed(3) : 0 });
   }));
   const marks = (scale) => [...new Set([0, steps - 1])].map((k) => text(scale.left - 6, k * cell + cell / 2 + 3.5, `k=${k + 1}`,
     { class: "wmi-mark", "text-anchor": "end" }));
@@ -94,8 +95,9 @@ function errorTracks(episodes) {
   return episodes.filter((e) => e.error).map((e) => {
     const rows = e.step.map((_, d) => Float64Array.from({ length: e.error.shape[1] }, (_, k) => at(e.error, d, k)));
     const copied = (d) => (e.baseline ? `, copy-last ${number(meanAt(e.baseline, d))}` : "");
-    return mapTrack("Prediction error", `${e.arm} s${e.seed}, ${e.error_unit}`, e, rows,
-      { words: (row, d) => `error ${number(meanAt(e.error, d))}${copied(d)}`, brief: (row, d) => number(meanAt(e.error, d)) });
+    return mapTrack("Prediction error", `${e.arm} s${e.seed}, red: worse than copying`, e, rows,
+      { words: (row, d) => `error ${number(meanAt(e.error, d))}${copied(d)}`, brief: (row, d) => number(meanAt(e.error, d)),
+        worse: (d, k) => e.baseline && at(e.error, d, k) > at(e.baseline, d, k) });
   });
 }
 
@@ -159,10 +161,26 @@ function textTracks(episode, play) {
   });
 }
 
+/** Small pictures of the first steps of sentences, as many as there is room for. */
+function keyframeTrack(episode, play) {
+  const spans = episode.spans.filter((s) => s.picture);
+  if (!spans.length) return null;
+  const height = 46, width = 58;
+  const draw = (scale) => {
+    let free = -Infinity;
+    return spans.filter((s) => { const x = scale.x(s.start), fits = x >= free; if (fits) free = x + width; return fits; })
+      .map((s) => make("svg:image.wmi-keyframe", { x: scale.x(s.start), y: 0, width: width - 3, height, href: s.picture, preserveAspectRatio: "xMinYMid slice", role: "button",
+        "aria-label": `${s.what}: play it`, onpointerdown: (event) => event.stopPropagation(), onclick: () => play(s.start, s.end) }));
+  };
+  const last = (step) => spans.findLast((s) => s.start <= step);
+  const words = (e, d, step) => (e === episode && last(step) ? last(step).what : null);
+  return { title: "Keyframes", hint: `${episode.arm} s${episode.seed}, click plays`, height, draw, words, owners: [episode], quiet: true };
+}
+
 /** All tracks of one or two episodes, top to bottom. */
 function tracksOf(episodes, pick, play) {
   const traced = episodes.filter((e) => e.step.length);
-  return [...episodes.flatMap((e) => textTracks(e, play)), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
+  return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
     ...errorTracks(traced), ...traced.filter((e) => e.actions).map(actionTrack), ...traced.filter((e) => e.latency).map(timeTrack)]
     .filter(Boolean);
 }

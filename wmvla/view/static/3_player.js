@@ -55,7 +55,9 @@ function filmOf(episode, clock, host) {
   video.addEventListener("error", () => video.replaceWith(make("div.wmi-nofilm", {}, "The film cannot be read")));
   host.film(episode).then((source) => { video.src = source; });
   clock.listeners.push(() => follow(video, episode, clock));
-  return make("figure.wmi-film", {}, video, caption);
+  const sight = sightOver(episode, clock), tick = make("input", { type: "checkbox", checked: true, onchange: () => { sight.hidden = !tick.checked; } });
+  if (sight) caption.append(make("label.wmi-sightwords", {}, tick, ` ${episode.sight.how}`));
+  return make("figure.wmi-film", {}, make("div.wmi-screen", {}, video, sight), caption);
 }
 
 /** Play, decision by decision, speed, scrub. */
@@ -82,7 +84,7 @@ function nowPanel(episodes, clock) {
   const own = episodes.map((e) => {
     const where = make("b", {}), said = make("p.wmi-sentence", {}), facts = (e.notes || []).map((note) => make("p", {}, note));
     clock.listeners.push(() => {
-      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}. ${s.why}`), make("small", {}, ` ${s.source}`), make("br")]));
+      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}. ${s.why}`), make("small", {}, ` ${s.source}`), s.against ? make("small.wmi-liewords", {}, ` ${s.against}`) : "", make("br")]));
       const d = decisionAt(e, clock.step), over = clock.step >= e.steps;
       where.textContent = over ? `Over: ${e.success ? "success" : "failure"}` : d < 0 ? `Step ${clock.step}` : `Decision ${d + 1} of ${e.step.length}, since step ${e.step[d]}`;
     });
@@ -211,7 +213,7 @@ class Tracks {
   }
 }
 
-/** The player of one or two payloads. `host` gives films; `settings`: step, parting, onmove. */
+/** The player of one or two payloads. `host` gives films; `settings`: step, parting, onmove, state (what was asked, and how to show it anew). */
 function makePlayer(payloads, host, settings = {}) {
   const episodes = payloads.map(opened), clock = new Clock(Math.max(...episodes.map((e) => e.steps)), episodes[0].fps);
   const starts = [...new Set(episodes.flatMap((e) => e.step))].sort((a, b) => a - b);
@@ -219,12 +221,15 @@ function makePlayer(payloads, host, settings = {}) {
     before: () => { clock.pause(); clock.set(starts.findLast((s) => s < clock.step) ?? (starts.length ? 0 : clock.step - 5)); } };
   const tip = make("div.wmi-tip", { hidden: true, role: "tooltip" }), tracks = new Tracks(episodes, clock, settings.parting, tip);
   const films = make("div.wmi-films", {}, episodes.map((e) => filmOf(e, clock, host)));
-  const choice = attentionChoice(episodes, tracks.pick, () => tracks.draw()), first = episodes[0];
+  const choice = attentionChoice(episodes, tracks.pick, () => rank()), first = episodes[0];
   const title = make("h3", {}, first.task, make("small", {}, ` initial state ${first.init}${first.used ? ", used in training" : ""}`));
-  const now = nowPanel(episodes, clock);
+  const now = nowPanel(episodes, clock), imagined = episodes.map((e) => imaginedPanel(e, clock));
+  const ranked = make("div.wmi-rankings", {}), rank = () => { tracks.draw(); ranked.replaceChildren(...rankings()); };
+  const rankings = () => episodes.map((e) => rankedHeads(e, tracks.pick, () => { root.querySelector(".wmi-choice")?.replaceWith(attentionChoice(episodes, tracks.pick, rank)); rank(); })).filter(Boolean);
   const root = make("section.wmi-player", { tabindex: 0, "aria-label": `Player: ${episodes.map((e) => `${e.arm}, seed ${e.seed}`).join(" and ")} on ${first.task}. Space plays, arrows move by decision, with shift by step.` },
-    title, first.instruction ? make("p.wmi-instruction", {}, `“${first.instruction}”`) : null, make("div.wmi-top", {}, films, now),
-    settings.parting ? make("p.wmi-apart", {}, settings.parting.sentence) : null, transport(clock, moves), choice, tracks.root, tip);
+    title, first.instruction ? make("p.wmi-instruction", {}, `“${first.instruction}”`) : null, make("div.wmi-top", {}, films, imagined, now),
+    settings.parting ? make("p.wmi-apart", {}, settings.parting.sentence) : null, transport(clock, moves), choice, ranked, tracks.root, askPanel(episodes, clock, host, settings.state || { asked: [], again: () => {} }), tip);
+  ranked.replaceChildren(...rankings());
   root.addEventListener("keydown", (event) => keys(event, clock, moves));
   clock.listeners.push(() => settings.onmove?.(clock));
   requestAnimationFrame(() => { tracks.draw(); clock.set(settings.step ?? 0); });

@@ -15,7 +15,7 @@ async function partingOf(host, names) {
 /** The inspector in `element`. Host: {about, episode(id), film(episode), place(), moved(where)} and maybe parting(a, b). */
 async function inspect(element, host) {
   const { about } = host, rows = about.rows, byId = new Map(rows.map((r) => [r.id, r]));
-  const stage = make("div.wmi-stage", {}), state = { player: null, turn: 0 };
+  const stage = make("div.wmi-stage", {}), state = { player: null, turn: 0, asked: [] };
   const head = [about.title && make("h2", {}, about.title), (about.sentences || []).length && make("ul.wmi-evidence", {}, about.sentences.map((s) => make("li", {}, s)))];
   const root = make("div.wmi", {}, make("header.wmi-header", {}, head.filter(Boolean)), make("div.wmi-body", {}, stage));
   element.replaceChildren(root);
@@ -32,7 +32,8 @@ async function inspect(element, host) {
     if (turn !== state.turn) return;
     state.id = names[0];
     const moved = (clock) => host.moved({ episode: names[0], beside: names[1], t: clock.step });
-    state.player = makePlayer(found, host, { step, parting, onmove: moved });
+    state.again = () => show(names[0], names[1], state.player.clock.step);
+    state.player = makePlayer(found, host, { step, parting, onmove: moved, state });
     stage.replaceChildren(...[rows.length > 1 ? companion(names, show, state) : null].filter(Boolean), state.player.root);
     list?.mark(names[0]);
   };
@@ -50,6 +51,7 @@ async function inspect(element, host) {
   let list = null;
   if (rows.length > 1) {
     list = new EpisodeList(rows, (row) => show(row.id, (about.beside || {})[row.id] || null));
+    list.thumb = host.thumb;
     list.mark = (id) => { list.selected = id; list.reveal(); };
     root.querySelector(".wmi-body").prepend(list.root);
   }
@@ -80,7 +82,8 @@ function pageHost(about) {
     const words = new URLSearchParams({ episode: id, ...(beside ? { beside } : {}), t });
     try { history.replaceState(null, "", `#${words}`); } catch { /* a frame without an address of its own */ }
   };
-  return { about, episode, film, moved, place: () => addressOf(location) };
+  const thumb = async (row) => (about.thumbs || {})[row.id] || null;
+  return { about, episode, film, thumb, moved, place: () => addressOf(location) };
 }
 
 /** A page inside another one is as tall as what it shows. */

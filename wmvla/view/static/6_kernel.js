@@ -5,12 +5,13 @@ function asker(model) {
   const waiting = new Map();
   let turns = 0;
   model.on("msg:custom", (answer, buffers) => {
-    const [resolve, reject] = waiting.get(answer.turn) || [];
+    const [resolve, reject, tell] = waiting.get(answer.turn) || [];
+    if (answer.progress) return tell?.(...answer.progress);
     waiting.delete(answer.turn);
     if (resolve) answer.error ? reject(new Error(answer.error)) : resolve({ answer, buffers });
   });
-  return (question) => new Promise((resolve, reject) => {
-    waiting.set(++turns, [resolve, reject]);
+  return (question, tell) => new Promise((resolve, reject) => {
+    waiting.set(++turns, [resolve, reject, tell]);
     model.send({ ...question, turn: turns });
   });
 }
@@ -31,13 +32,19 @@ function kernelHost(model) {
     while (made.length > 4) URL.revokeObjectURL(made.shift());
     return made.at(-1);
   };
+  const thumbs = new Map(); // asked once, a few kilobytes each; the oldest goes
+  const thumb = async (row) => {
+    if (!thumbs.has(row.id)) thumbs.set(row.id, (await ask({ kind: "thumb", id: row.id })).answer.thumb);
+    while (thumbs.size > 400) thumbs.delete(thumbs.keys().next().value);
+    return thumbs.get(row.id);
+  };
   let told = 0;
   const moved = ({ episode, beside, t }) => {
     model.set({ episode, beside: beside || "", step: t });
     clearTimeout(told);
     told = setTimeout(() => model.save_changes(), 150);
   };
-  return { about: model.get("about"), film, moved, episode: async (id) => (await ask({ kind: "episode", id })).answer.payload,
+  return { about: model.get("about"), film, thumb, moved, ask, episode: async (id) => (await ask({ kind: "episode", id })).answer.payload,
     parting: async (id, beside) => (await ask({ kind: "parting", id, beside })).answer.parting,
     place: () => ({ episode: model.get("episode"), beside: model.get("beside"), t: model.get("step") }) };
 }
