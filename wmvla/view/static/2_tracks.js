@@ -95,7 +95,7 @@ function errorTracks(episodes) {
   return episodes.filter((e) => e.error).map((e) => {
     const rows = e.step.map((_, d) => Float64Array.from({ length: e.error.shape[1] }, (_, k) => at(e.error, d, k)));
     const copied = (d) => (e.baseline ? `, copy-last ${number(meanAt(e.baseline, d))}` : "");
-    return mapTrack("Prediction error", `${e.arm} s${e.seed}, red: worse than copying`, e, rows,
+    return mapTrack("Prediction error", `${e.arm} s${e.seed}, red: worse than a copy`, e, rows,
       { words: (row, d) => `error ${number(meanAt(e.error, d))}${copied(d)}`, brief: (row, d) => number(meanAt(e.error, d)),
         worse: (d, k) => e.baseline && at(e.error, d, k) > at(e.baseline, d, k) });
   });
