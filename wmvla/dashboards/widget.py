@@ -12,7 +12,7 @@ __all__ = ['ASKED_FINDINGS', 'MOST_DONORS', 'PIECE', 'KERNEL_HOST', 'Asker', 'ma
 # %% ../../nbs/78_dashboards/01_widget.ipynb #8e530979
 from pathlib import Path
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import anywidget
 import traitlets
@@ -28,6 +28,7 @@ from ..view.standalone import player_script, player_style
 from ..view.video import thumbnail
 
 # %% ../../nbs/78_dashboards/01_widget.ipynb #34f032e7
+@runtime_checkable
 class Asker(Protocol):
     "Asks the policies of some episodes."
     def memories(self, record: EpisodeRecord) -> tuple[str, ...]:

@@ -104,6 +104,7 @@ def answers_alike(trained: Trained, trace: Trace) -> bool:
 @patch
 def what_if(self: PolicyAsker, trace: Trace, decision: int, memory: str, donor: Trace | None, tell: Tell = untold) -> WhatIf:
     "A decision with another memory."
+    self.memories(trace.record)  # an arm without one would answer as ever
     return asked_again(*job_again(self.faithful(trace), trace), trace, decision, (memory,), donor, tell)
 
 

@@ -37,7 +37,7 @@ def player_style() -> str:
 # %% ../../nbs/75_view/03c_standalone.ipynb #c69c8255
 def row_ends(won: int, of: int) -> dict[str, Any]:
     "How the trainings of an arm end on one initial state, for the list."
-    return {"won": won, "of": of, "share": won/of}
+    return {"won": won, "of": of, "same": won/of}
 
 
 def about_run(

@@ -90,7 +90,7 @@ def video_html(
 # %% ../../nbs/75_view/03_video.ipynb #ca38edea
 def film_pictures(
     film: str | Path,  # an MP4 file
-    shares: Sequence[float],  # of its length: 0 the first picture, 1 the last
+    shares: Sequence[float | int],  # of its length: 0 the first picture, 1 the last
 ) -> list[UInt8[np.ndarray, "height width 3"]]:
     "The pictures at some places of a film, in the order asked for; none of a film that cannot be read."
     try:
@@ -100,7 +100,7 @@ def film_pictures(
     return [frames[round(min(max(share, 0), 1)*(len(frames) - 1))] for share in shares]
 
 
-def thumbnail(film: str | Path, share: float = .5, side: int = 132) -> str:
+def thumbnail(film: str | Path, share: float | int = .5, side: int = 132) -> str:
     "A small picture of a film as text that a browser shows, 2 to 4 kB; empty without one."
     found = film_pictures(film, [share])
     return data_uri(np.ascontiguousarray(found[0]), side=side) if found else ""
