@@ -28,6 +28,7 @@ from ..rollout.agent import read_card
 from ..rollout.closed_loop import open_agent
 from ..rollout.jobs import EvalConfig, EvalJob, plan_job
 from ..sim.render import RenderSettings
+from ..stats.paired import Interval
 from ..train.loop import TrainReport
 
 # %% ../../nbs/65_checks/08_trained_run.ipynb #5f95a0a9
@@ -48,6 +49,7 @@ class TrainedRun:
     records: Sequence[EpisodeRecord]
     baseline: str = "A"  # its arm in the records
     replayed: Sequence[ReplayRow] | None = None  # of a replay that was made already
+    present: Callable[[], Interval | None] = lambda: None  # of the change, what Prophet explains beyond the present
 
 
 def trained_run_checks(run: TrainedRun) -> list[Check]:
@@ -58,7 +60,7 @@ def trained_run_checks(run: TrainedRun) -> list[Check]:
     return [
         *dataset_checks(run.dataset, RenderSettings(run.config.pixels, run.config.quality), run.replayed),
         *encoder_checks(run.table, run.store, run.encoder, run.rank),
-        *training_checks(run.reports, run.split, run.fitted),
+        *training_checks(run.reports, run.split, run.fitted, run.present),
         Check("normalisation", partial(look_normalisers, run.checkpoints, run.table, run.split, labels, subsets)),
         Check("executed steps", partial(check_execution, plan.steps, plan.card.horizon)),
         *agent_checks(partial(open_agent, run.job, plan, run.config), run.table, run.store),

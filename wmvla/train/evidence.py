@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ParameterRow', 'parameter_table', 'MovedRow', 'length', 'weight_movement', 'moved_lines', 'ActionErrors',
-           'baseline_actions', 'masked_l1', 'acted_on', 'frame_chunks', 'action_errors', 'mean_change', 'horizon_rows']
+           'baseline_actions', 'masked_l1', 'acted_on', 'frame_chunks', 'action_errors', 'mean_change',
+           'prediction_evidence']
 
 # %% ../../nbs/45_train/01_evidence.ipynb #e6ea11db
 """Evidence beside the loss.
@@ -17,6 +18,7 @@ last action repeated, and how good Prophet's prediction is at each step beside a
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,7 +28,7 @@ from ..core import generator, seed_from
 from ..policy.memory import NEED_FUTURE
 from ..policy.world_policy import WorldPolicy, parameter_group
 from .batches import Batch, TrainData, batch_to, make_batch
-from ..world.diagnostics import HorizonRow, horizon_table
+from ..world.diagnostics import HorizonRow, PredictionRow, horizon_table, prediction_rows
 
 # %% ../../nbs/45_train/01_evidence.ipynb #ea222817
 @dataclass(frozen=True)
@@ -147,11 +149,14 @@ def mean_change(policy: WorldPolicy, data: TrainData, chunk: int = 256) -> Float
     return (total / count.clamp(min=1)).float()
 
 
-def horizon_rows(policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"], most: int = 2048) -> tuple[HorizonRow, ...]:
-    "Prophet's cosine per future step beside its two baselines; empty for an arm without a Prophet of the future."
-    if policy.prophet is None or not policy.config.spec.foretells or not len(frames): return ()
+def prediction_evidence(
+    policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"], most: int = 2048
+) -> tuple[tuple[HorizonRow, ...], tuple[PredictionRow, ...]]:
+    "Prophet beside its two baselines, by future step and by episode; empty for an arm without a Prophet of the future."
+    if policy.prophet is None or not policy.config.spec.foretells or not len(frames): return (), ()
     given = batch_to(make_batch(data, frames[:: -(-len(frames) // most)], future=True), policy.latents.std.device).inputs
     future, mask = given.truth()
     history, future = policy.latents.normalise(given.history), policy.latents.normalise(future)
     with torch.no_grad(): predicted = policy.prophet(history, given.history_mask)
-    return tuple(horizon_table(predicted, history[:, -1], future, mask, mean_change(policy, data)))
+    told = predicted, history[:, -1], future, mask, mean_change(policy, data)
+    return tuple(horizon_table(*told)), prediction_rows(*told, cast(Tensor, given.episode))

@@ -37,12 +37,12 @@ from .batches import Batch, TrainData, augment, batch_to, load_data, needs_futur
 from .callbacks import check_patience, default_callbacks, has_stalled, take_best, write_rows
 from .config import TrainConfig, TrainJob, former_key, job_key
 from .initial import new_policy
-from .evidence import ActionErrors, MovedRow, action_errors, horizon_rows, weight_movement
+from .evidence import ActionErrors, MovedRow, action_errors, prediction_evidence, weight_movement
 from .machine import open_machine, start_trackers
 from .state import (
     START_OVER, StepRow, Training, checkpoint_problem, load_state, new_training, state_file, weights_digest)
 from .step import Objective, make_optimiser, train_step
-from ..world.diagnostics import HorizonRow
+from ..world.diagnostics import HorizonRow, PredictionRow
 
 # %% ../../nbs/45_train/09_loop.ipynb #89639682
 def batches_of(training: Training) -> Iterator[Batch]:
@@ -122,6 +122,7 @@ class TrainReport:
     share: float = math.nan  # of the memory's update, |update| / |state|, as the losses; nan without one, and in earlier versions
     labels: int = 0  # episodes of each task whose actions were learned from; 0: all of the train part
     subset: int | None = None  # which: drawn by the training's seed; None: the first, of all, or of an earlier version
+    prediction: tuple[PredictionRow, ...] = ()  # validation, by episode; empty without Prophet, and in earlier versions
 
 
 # %% ../../nbs/45_train/09_loop.ipynb #5f2f92ac
@@ -174,14 +175,15 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
     gates = [gate.detach().tanh().mean().item() for gate in raw_gates(policy)]
     error, step = training.best
     made = (job.checkpoint, job.best, *job.numbered.values()) if job.folder else ()
+    horizon, by_episode = prediction_evidence(policy, data, data.validation)
     return TrainReport(
         job.policy.arm, job.seed, job_key(job, data), data.table.dataset, data.table.revision, data.split.hash,
         data.store.fingerprint, len(rows), round(training.seconds, 2), action, world,
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
-        sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon_rows(policy, data, data.validation),
+        sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon,
         store_cameras(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
         {p.name: digest for p in made if (digest := weights_digest(p))}, share, job.train.labels,
-        job.seed if job.train.labels else None)
+        job.seed if job.train.labels else None, by_episode)
 
 # %% ../../nbs/45_train/09_loop.ipynb #8f3d3447
 def earlier_key(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from ..core import plain
 from ..files import write_json
 from ..stats.contrasts import RECIPE_TRAININGS, own_memory, could_see, recipe_limits, sight_words
 from ..stats.paired import in_points
+from .decomposition import decomposition_table
 from .required_checks import instrument_lines, ratio_line, refusals
 from .rules import Evidence, Verdict
 
@@ -71,6 +72,7 @@ def claim_card(verdict: Verdict, evidence: Evidence) -> str:
     if evidence.ratios:
         heads = "| memory | training seed | offline error ratio | it |"
         lines += ["", heads, "|---|---|---|---|", *(ratio_line(row, refused) for row in evidence.ratios)]
+    if evidence.parts: lines += ["", decomposition_table(evidence.parts)]
     return "\n".join([*lines, "", *limits_of(evidence)])
 
 # %% ../../nbs/70_verdict/02_card.ipynb #d67ff59c
