@@ -37,6 +37,7 @@ SITE = ROOT / "_docs"
 TABLES = ROOT / "docs/benchmarks"  # what benchmarks measured, committed
 RUNBOOKS = ROOT / "docs/runbooks"  # the guide, and how to run the whole comparison, a page a machine
 PICTURES = ROOT / "docs/pictures"
+ANSWER = ROOT / "docs/answer.md"  # what `wmvla run answer` found, with its curves in `docs/answer/`
 GUIDE = ("install", "demo", "commands", "libero", "smolvla", "seeds", "reading", "files", "house")  # pages before the machines'
 PLOTLY = "application/vnd.plotly.v1+json"
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
@@ -109,7 +110,8 @@ def page_links(text: str, page: Page, targets: dict[str, str], url: str) -> str:
 
 def targets_of(pages: list[Page]) -> dict[str, str]:
     """File of the repository -> file of the site's source, for pages and pictures."""
-    pictures = {str(p.relative_to(ROOT)): f"pictures/{p.name}" for p in PICTURES.glob("*.png")}
+    shown = [*PICTURES.glob("*.png"), *ANSWER.with_suffix("").glob("*.svg")]
+    pictures = {str(p.relative_to(ROOT)): f"pictures/{p.name}" for p in shown}
     return pictures | {page.origin: f"{page.name}.ipynb" for page in pages}
 
 
@@ -221,6 +223,9 @@ def with_runbooks(pages: list[Page], runbooks: Path) -> list[Page]:
         notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
         group = "Guide" if path.stem in GUIDE else "Runbooks: one machine, from data to verdict"
         made.append(Page(f"runbooks/{path.stem}", group, notebook, f"docs/runbooks/{path.name}"))
+    if ANSWER.is_file() and runbooks == RUNBOOKS:
+        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell(ANSWER.read_text(encoding="utf-8"))])
+        made.insert(2, Page("answer", "Guide", notebook, str(ANSWER.relative_to(ROOT))))
     return made + pages
 
 
@@ -243,6 +248,7 @@ def write_source(pages: list[Page], source: Path) -> None:
     (source / "_static").mkdir(parents=True)
     (source / "_static/plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     if PICTURES.is_dir(): shutil.copytree(PICTURES, source / "pictures")
+    for curves in ANSWER.with_suffix("").glob("*.svg"): shutil.copy(curves, source / "pictures")
     names, targets, settings = {p.name for p in pages}, targets_of(pages), ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     for page in pages:
