@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PENALTIES', 'unit_spread', 'ridge_errors', 'probe_errors', 'random_features', 'probe_target', 'ProbedLatents',
-           'probe_latents', 'probe_dataset', 'ahead', 'behind_at']
+           'probe_latents', 'probe_dataset', 'ahead_by', 'behind_at']
 
 # %% ../../nbs/60_ablate/06a_probe.ipynb #0c03d37d
 """A linear probe for where the object (or the robot) is, fitted on some episodes and asked about the others, from latents and
@@ -41,13 +41,13 @@ def unit_spread(x: Float[Tensor, "row column"], fitted: Tensor) -> Float[Tensor,
 
 def ridge_errors(
     x: Float[Tensor, "row column"], y: Float[Tensor, "row out"], fitted: Tensor, asked: Tensor  # masks of rows
-) -> list[Float[Tensor, " asked"]]:
+) -> list[Float[Tensor, " row"]]:
     "Squared error of the asked rows, for each penalty, by ridges on the fitted rows."
     columns, mean = unit_spread(x, fitted), y[fitted].mean(0)
     weights = ridge_weights(columns[fitted], y[fitted] - mean, PENALTIES)
     return [(columns[asked] @ w + mean - y[asked]).square().sum(1) for w in weights]
 
-
+# %% ../../nbs/60_ablate/06a_probe.ipynb #4c1dbebe
 def probe_errors(
     features: Float[Tensor, "row column"],
     target: Float[Tensor, "row out"],
@@ -96,7 +96,7 @@ class ProbedLatents:
         "own / random, with an interval over episodes."
         return clustered_bootstrap_ratio(self.own, self.random, self.episode)
 
-
+# %% ../../nbs/60_ablate/06a_probe.ipynb #a5e76a11
 def probe_latents(
     of: str,
     target: Float[Tensor, "row out"],  # what is asked for, at some frames of several episodes
@@ -117,7 +117,7 @@ def probe_dataset(table: EpisodeTable, frames: Int[Tensor, " row"], latents: Flo
     return probe_latents(of, target[frames], episode, latents, decode_frames(table, frames.tolist()))
 
 # %% ../../nbs/60_ablate/06a_probe.ipynb #1d6798df
-def ahead(rows: Sequence[PredictionRow], over: str, step: int = 0) -> Interval:
+def ahead_by(rows: Sequence[PredictionRow], over: str, step: int = 0) -> Interval:
     "How much nearer (cosine) Prophet is to the truth than a baseline, at a step or over all (0); nan limits below six episodes."
     part = slice(step - 1, step) if step else slice(None)
     windows = np.array([sum(row.windows[part]) for row in rows], float)
@@ -130,5 +130,5 @@ def behind_at(rows: Sequence[PredictionRow], over: str = "copy_last") -> list[in
     "The steps at which Prophet is shown behind a baseline, corrected for their number."
     steps = range(1, len(rows[0].windows) + 1)
     wider = special.ndtri(1 - 0.025 / len(steps)) / special.ndtri(0.975)
-    found = {k: ahead(rows, over, k) for k in steps}
+    found = {k: ahead_by(rows, over, k) for k in steps}
     return [k for k, x in found.items() if x.estimate + wider * (x.high - x.estimate) < 0]

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..ablate.probe import ahead, behind_at
+from ..ablate.probe import ahead_by, behind_at
 from ..core import UserError, near, progress
 from ..data.normalise import least_spread
 from ..stats.paired import Interval
@@ -242,7 +242,7 @@ BASELINES = {"copy_last": "copy-last", "mean_delta": "mean-delta"}
 def prediction_result(rows: Sequence[PredictionRow], present: Interval | None) -> CheckResult:
     "`check_prediction` of one training."
     if not rows: return cannot_tell("prediction", "no errors by episode are noted", "Train it again with this version.")
-    whole = {name: ahead(rows, over) for over, name in BASELINES.items()}
+    whole = {name: ahead_by(rows, over) for over, name in BASELINES.items()}
     late = behind_at(rows)
     saw = ", ".join(f"{found} nearer than {name}" for name, found in whole.items())
     if late: saw += f"; behind copy-last at step{'s' * (len(late) > 1)} {', '.join(map(str, late))}"

@@ -51,7 +51,7 @@ class TrainedRun:
     replayed: Sequence[ReplayRow] | None = None  # of a replay that was made already
     present: Callable[[], Interval | None] = lambda: None  # of the change, what Prophet explains beyond the present
 
-
+# %% ../../nbs/65_checks/08_trained_run.ipynb #ecfb316d
 def trained_run_checks(run: TrainedRun) -> list[Check]:
     "Every check of dataset, encoder, trainings, the policy as it plays, and episodes, in this order."
     plan = plan_job(run.job, run.config, read_card(run.job.policy_folder))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARROW_TYPES', 'ABOUT', 'read_episode_rows', 'row_line', 'keep_damaged', 'append_rows', 'without_latency',
-           'write_parquet', 'read_parquet', 'read_about']
+           'write_parquet', 'read_parquet', 'read_origin']
 
 # %% ../../nbs/50_rollout/09_records.ipynb #6526a0ee
 """The two files of an evaluation: JSON lines of what is finished, by content key, written while it runs; and a parquet table with
@@ -102,7 +102,7 @@ def read_parquet(path: str | Path) -> list[EpisodeRecord]:
     return [as_record(EpisodeRecord, row, f"row {i} of {path}", remedy) for i, row in enumerate(rows)]
 
 
-def read_about(path: str | Path, into: type, remedy: str = "") -> Any:
+def read_origin(path: str | Path, into: type, remedy: str = "") -> Any:
     "What a parquet file says of itself, as the dataclass `into`; `UserError` where it says nothing, or something else."
     said = (read_table(path, None, remedy).schema.metadata or {}).get(ABOUT)
     if said is None: raise damaged(path, "it does not say where its rows come from", remedy)

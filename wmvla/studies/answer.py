@@ -24,7 +24,7 @@ from ..lab.folders import RunLayout
 from ..latents.store import open_store
 from ..files import atomic_file, read_dict
 from ..measure import machine
-from ..rollout.records import read_about, read_parquet, write_parquet
+from ..rollout.records import read_origin, read_parquet, write_parquet
 from ..runs import Run, create_run, finish_run, mark_stage, read_run
 from .demo import result_settings, run_checks_of, run_demo
 from ..train.presets import DemoPreset, preset
@@ -183,7 +183,7 @@ def write_part(study: AnswerStudy, part: AnswerPart, run: Run, path: Path) -> Pa
     records = [replace(r, video="") for r in read_parquet(run.path/"episodes.parquet")]
     return write_parquet(records, path, about_part(study, part, run))
 
-
+# %% ../../nbs/90_studies/07_answer.ipynb #f2a92a48
 @dataclass(frozen=True)
 class PartTable:
     "A part as the page reads it."
@@ -193,7 +193,7 @@ class PartTable:
 
 def read_part(path: str | Path) -> PartTable:
     "The table of a part; `UserError` for a file that is damaged, or that tells nothing of itself."
-    return PartTable(read_about(path, AboutPart, "make that part again"), tuple(read_parquet(path)))
+    return PartTable(read_origin(path, AboutPart, "make that part again"), tuple(read_parquet(path)))
 
 
 def read_parts(study: AnswerStudy, docs: str | Path) -> tuple[list[PartTable], list[AnswerPart]]:

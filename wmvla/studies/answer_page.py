@@ -92,7 +92,7 @@ def crossing(few: Interval, many: Interval) -> Crossing:
     middle = few.estimate - many.estimate
     return Crossing(few, many, Interval(middle, middle - wide(few.low, many.high), middle + wide(few.high, many.low)))
 
-
+# %% ../../nbs/90_studies/08_answer_page.ipynb #a12e2318
 def crossing_text(tables: Sequence[PartTable]) -> str:
     "Markdown: the contrast by the number of labels, and whether the curves meet as predicted."
     asked, rows = tables[0].about.question, [(table.about.labels, named_contrast(table)) for table in tables]
@@ -142,7 +142,7 @@ def world_section(world: str, tables: Sequence[PartTable], picture: str) -> str:
     own = [rate_table(tables), "", crossing_text(tables), ""]
     return "\n".join([*head, *own, *(f"{part_section(table)}\n" for table in tables)])
 
-
+# %% ../../nbs/90_studies/08_answer_page.ipynb #0cb7c9a6
 def missing_text(study: AnswerStudy, missing: Sequence[AnswerPart]) -> str:
     "Markdown: what is not there yet, and how to make it."
     if not missing: return "All parts are here."
@@ -163,7 +163,7 @@ def answer_text(
         if own: lines.append(world_section(world, own, pictures[world]))
     return "\n".join([*lines, missing_text(study, missing), ""])
 
-
+# %% ../../nbs/90_studies/08_answer_page.ipynb #9c03faca
 def write_page(study: AnswerStudy, docs: str | Path) -> Path:
     "Write answer.md and its pictures from the tables in `docs`; returns the page."
     tables, missing = read_parts(study, docs)
