@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and `kill -9` in the middle of `wmvla replay`, `wmvla coc generate`, `wmvla intervene` and `lerobot-wm-eval`.
+"""SIGTERM, Ctrl-C and `kill -9` in the middle of `wmvla replay`, `coc generate`, `check path`, `intervene`, `lerobot-wm-eval`.
 
 How each ends, that no process and no file but finished work stays, and that the same command then ends in the same bytes.
 """
@@ -6,6 +6,7 @@ How each ends, that no process and no file but finished work stays, and that the
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 from test_closed_loop import METAWORLD, act, flags  # noqa: F401
-from test_kill_points import SERVER
+from test_kill_points import SERVER, TIMED
 
 from wmvla.cli.lerobot_eval import lerobot_wm_eval
 from wmvla.cli.main import main
+from wmvla.data.episodes import read_episodes
+from wmvla.demos.replay import replay
 from wmvla.rollout.records import read_episode_rows, read_parquet, without_latency
 from wmvla.rollout.trace import read_trace
 
@@ -34,12 +37,14 @@ class Command:
 
     name: str  # what its last sentence begins with
     words: tuple
-    lines: str
+    lines: str  # or a pattern: then each file is a part
     parts: int
     start: int = 0  # lines that are no parts
 
     def done(self, folder: Path) -> int:
         """Parts that are finished."""
+        if "*" in self.lines:
+            return len(list(folder.glob(self.lines)))
         file = folder / self.lines
         return file.read_bytes().count(b"\n") - self.start if file.is_file() else 0
 
@@ -88,7 +93,7 @@ def content(folder: Path) -> dict:
             trace = read_trace(path)
             found[name] = [trace.step.tolist(), trace.executed.tolist(), trace.actions.tolist()]
         else:
-            found[name] = path.read_bytes()
+            found[name] = None if path.name in TIMED else path.read_bytes()
     return found
 
 
@@ -147,15 +152,27 @@ def test_labels(recording, tmp_path):
     check(recording, Command("wmvla", ("coc", "generate", "d", "--out", "d.jsonl", "--workers", 1), "d.jsonl", 6), tmp_path)
 
 
+def encoded(recording: Path, start: Path) -> None:
+    """A copy of the recording, with the latents of a small encoder."""
+    shutil.copytree(recording, start)
+    words = ("encode", "d", "--small", "enc", "--steps", 2, "--pixels", 32, "--cache", "c", "--workers", 1)
+    finish(start, Command("wmvla", words, "", 0))
+
+
+def test_path(recording, tmp_path):
+    start = tmp_path / "start"
+    encoded(recording, start)
+    words = with_store(start, ("check", "path", "d", "--store", "STORE", "--seeds", 0, 1, *TRAINING[:-2], "--out", "p"))
+    check(start, Command("wmvla", words, "p/**/report.json", 4), tmp_path)
+
+
 def test_interventions_in_closed_loop(recording, tmp_path):
     start = tmp_path / "start"
-    shutil.copytree(recording, start)
-    small = ("--small", "enc", "--steps", 2, "--pixels", 32)
-    made = ("encode", "d", *small, "--cache", "c", "--workers", 1), ("train", "d", "--store", "STORE", "--arm", "F", *TRAINING)
+    encoded(recording, start)
+    train = ("train", "d", "--store", "STORE", "--arm", "F", *TRAINING)
+    finish(start, Command("wmvla", with_store(start, train), "", 0))
     asked = ("--store", "STORE", "--checkpoint", "t/checkpoints/last", "--sources", "zero", "shuffle", "--samples", 8)
     played = ("--closed_loop", "--encoder", "enc", "--tasks", TASKS[0], "--episodes", 2, "--limit", 30, "--out", "i")
-    for words in made:
-        finish(start, Command("wmvla", with_store(start, words), "", 0))
     words = with_store(start, ("intervene", "d", *asked, *played, "--workers", 1, "--turns", 1))
     check(start, Command("wmvla", words, "i/rollouts.jsonl", 6), tmp_path)
 
@@ -169,3 +186,31 @@ def test_lerobots_policies(act, tmp_path):  # noqa: F811
     (tmp_path / "start").mkdir()
     words = (*flags(METAWORLD, act(METAWORLD), 4, Path("e")), "--workers=1", "--turns=1", "--trace=light")
     check(tmp_path / "start", Command("lerobot-wm-eval", words, "e/rollouts.jsonl", 4), tmp_path)
+
+
+MOVING = ("coffee-push-v3+moving(mm=2,stop=0.1)+latency(1)", "plate-slide-v3+moving(level=3,mm=2,stop=0.1)+delay(2)")
+RECORDER = """
+import os, signal, wmvla.demos.record as r
+write, written = r.write_episode, []
+def write_or_die(dataset, episode):
+    if len(written) == {most}: os.kill(os.getpid(), signal.SIGKILL)
+    write(dataset, episode)
+    written.append(episode)
+r.write_episode = write_or_die
+r.collect({folder!r}, r.CollectConfig({tasks!r}, 2, 32, workers=1, commit_every=1))
+"""
+
+
+def test_a_recording_of_worlds_that_move(tmp_path):
+    """Killed at its third episode and called again: the same recording, and its actions lead to the same states."""
+    ends = []
+    for name, most in (("whole", 99), ("torn", 2), ("torn", 99)):
+        script = RECORDER.format(most=most, folder=str(tmp_path / name), tasks=MOVING)
+        ends.append(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).returncode)
+    assert ends == [0, -signal.SIGKILL, 0]
+    whole, torn = (read_episodes(tmp_path / name) for name in ("whole", "torn"))
+    assert whole.n_episodes == 4 and whole.revision == torn.revision
+    assert (whole.state == torn.state).all() and (whole.action == torn.action).all()
+    rows = replay(tmp_path / "torn", workers=1)
+    assert [(row.success, row.max_state_error) for row in rows] == [(True, 0)] * 4
+    assert {row.task for row in rows} == {*MOVING}

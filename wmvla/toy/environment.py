@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, UInt8
@@ -86,6 +87,8 @@ class ToyVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_fps": 10, "render_modes": ["rgb_array"]}
+        self.spec = EnvSpec(f"wmvla/toy-{name}", "wmvla.gym:ToyEnv", kwargs={"name": name, "pixels": pixels},
+                            vector_entry_point="wmvla.toy.environment:ToyVectorEnv")  # from which `make_vec` makes another
 
     def reset(self, *, seed: Seeds = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict]:
         "Begin new episodes: those named by `seed` and the numbers after it, by a list of seeds, or the next ones."
