@@ -41,17 +41,17 @@ def chromium():
 
 @pytest.fixture
 def look(chromium):
-    """`look(address)`: a page of 1280 x 1000 pixels at this address."""
+    """`look(address)`: a page of 1280 x 1000 pixels at this address, once what is `ready` is there."""
     open_pages = []
 
-    def at(address: str, theme: str = "light") -> Seen:
+    def at(address: str, theme: str = "light", ready: str = ".wmi-tracks .wmi-head, .wmi-said") -> Seen:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000}, color_scheme=theme)
         seen = Seen(page)
         page.on("console", lambda m: seen.complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: seen.complaints.append(str(e)))
         page.on("request", lambda r: seen.asked.append(r.url))
         page.goto(address)
-        page.wait_for_selector(".wmi-tracks .wmi-head, .wmi-said")
+        page.wait_for_selector(ready)
         open_pages.append(page)
         return seen
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'Gallery', 'read_gallery', 'add_labels', 'gallery_in', 'likely_question', 'run_head', 'trace_of_take',
-           'findings_of', 'told_task', 'shown_take', 'companions', 'twins', 'parting_of', 'first_of', 'about_gallery',
-           'telling_order', 'page_payloads', 'page_partings', 'page_thumbs', 'gallery_html', 'write_dashboard',
-           'telling_gallery']
+           'findings_of', 'check_episode', 'shown_take', 'companions', 'twins', 'parting_of', 'first_of',
+           'about_gallery', 'telling_order', 'page_payloads', 'page_partings', 'page_thumbs', 'gallery_html',
+           'write_dashboard', 'telling_gallery']
 
 # %% ../../nbs/78_dashboards/00a_inspector.ipynb #c69ed8b4
 """The wiring of the inspector: a folder of episodes becomes a `Gallery`, and that a widget or a page.
@@ -29,13 +29,12 @@ from .episodes import Take, merged_takes, takes_in
 from ..files import atomic_file
 from ..rollout.trace import Trace, read_trace
 from ..runs import find_run, read_run
-from ..sim.suites import task_instruction
 from ..train.presets import noted_question
 from ..view.evidence import Parting, agreement_words, parting
 from ..view.player import ShownEpisode, arm_colours, episode_id, payload, read_film
 from ..view.spoken import grasped, label_spans, with_pictures
 from ..view.standalone import about_run, standalone_html
-from ..view.video import companion_of, thumbnail
+from ..view.video import companion_of, thumbnail, told_task
 
 # %% ../../nbs/78_dashboards/00a_inspector.ipynb #6fe52282
 @dataclass
@@ -123,17 +122,16 @@ def findings_of(gallery: Gallery, name: str, said: list[str]) -> EpisodeFindings
         except UserError as e: said.append(str(e))
     return gallery.found.get(name, EpisodeFindings())
 
-
-def told_task(task: str) -> str:
-    "What a policy is told on a task; empty for a task of somebody else."
-    try: return task_instruction(task)
-    except UserError: return ""
-
 # %% ../../nbs/78_dashboards/00a_inspector.ipynb #e79473b7
-def shown_take(gallery: Gallery, name: str, film: str = "") -> ShownEpisode:
-    "An episode for the player; `film`: the address of its film, empty: the bytes themselves. `UserError` for an unknown one."
+def check_episode(gallery: Gallery, name: str) -> None:
+    "`UserError` for an episode that is not there."
     if name not in gallery.takes:
         raise UserError(f"There is no episode {name} in {gallery.title}.{near(name, gallery.takes)}")
+
+
+def shown_take(gallery: Gallery, name: str, film: str = "") -> ShownEpisode:
+    "An episode for the player; `film`: the address of its film, empty: the bytes themselves. `UserError` for an unknown one."
+    check_episode(gallery, name)
     take, said = gallery.takes[name], []
     trace, found = trace_of_take(gallery, name, said), findings_of(gallery, name, said)
     try: seen = read_film(take.film, film) if take.film else None

@@ -57,7 +57,7 @@ from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
 from ..train.presets import DemoPreset, StudyQuestion, noted_question
-from ..view.video import encode_mp4, pick_episodes, video_name, with_companions
+from ..view.video import film_mp4, pick_states, video_name
 
 # %% ../../nbs/90_studies/01_demo.ipynb #667fe556
 def shared_of(p: DemoPreset) -> Shared:
@@ -134,11 +134,10 @@ def evaluate_stage(demo: Demo) -> None:
     if p.question.control: jobs += evaluation_jobs(demo.trained("F-oracle"), triples, memory=p.question.control)
     records = evaluate(jobs, config, at.rollouts, desc="closed loop, all arms")
     named = {(r.arm, r.train_seed, r.triple): job for job, r in zip(jobs, records, strict=True)}
-    picked = with_companions(pick_episodes(records, filmed=False), records, p.question.claimed)
-    chosen = [(r, named[r.arm, r.train_seed, r.triple]) for r in picked]
+    chosen = [(r, named[r.arm, r.train_seed, r.triple]) for r in pick_states(records, p.question.claimed)]
     films = [replace(job, video_path=f"videos/{video_name(r)}") for r, job in chosen]
     filmed = {(r.arm, r.train_seed, r.triple): r.video
-              for r in evaluate(films, config, at.path/"films.jsonl", encode_mp4, desc="films")}
+              for r in evaluate(films, config, at.path/"films.jsonl", film_mp4, desc="films")}
     shown = [replace(r, video=filmed.get((r.arm, r.train_seed, r.triple), "")) for r in records]
     write_parquet(shown, at.path/"episodes.parquet")
     if p.question.control: write_control(at.path/"control.json", control_of(demo, shown))

@@ -37,7 +37,7 @@ from papermill.exceptions import PapermillExecutionError
 from ..core import UserError, near
 from ..files import atomic_file
 from ..runs import checkout
-from ..view.page import STYLE_SHEET, figure_html, page_html
+from ..view.page import STYLE_SHEET, figure_html, page_html, with_contents
 
 # %% ../../nbs/90_studies/00_papermill.ipynb #9d05a465
 SHELVES = ("experiments", "benchmarks", "tutorials")  # the first wins where two notebooks have one name
@@ -244,7 +244,7 @@ def to_html(
     hidden = {f"exclude_{part}": True for part in ("input", "input_prompt", "output_prompt", "anchor_links")}
     exporter = HTMLExporter(template_name="basic", **hidden)
     body, _ = exporter.from_notebook_node(notebook)
-    with atomic_file(html_path) as work: work.write_text(page_html(title, STYLE_SHEET + body), encoding="utf-8")
+    with atomic_file(html_path) as work: work.write_text(page_html(title, STYLE_SHEET + with_contents(body)), encoding="utf-8")
     return html_path
 
 # %% ../../nbs/90_studies/00_papermill.ipynb #fe71c92d

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['INK', 'MUTED', 'RULE', 'BASELINE', 'FONT', 'ARM_STYLES', 'SPARE_STYLES', 'DASHES', 'HORIZON_LINES', 'HORIZON_STYLES',
            'ArmStyle', 'arm_styles', 'tint', 'house_template', 'dress', 'success_by_task', 'ForestRow', 'forest',
-           'contrasts_of', 'points_text', 'paired_differences', 'History', 'seed_lines', 'in_legend', 'level_line',
-           'seeds_note', 'gate_history', 'entropy_figure', 'training_curves', 'horizon', 'ratio_text', 'ratios',
-           'closed_loop']
+           'contrasts_of', 'points_text', 'contrasts_in', 'paired_differences', 'History', 'seed_lines', 'in_legend',
+           'level_line', 'seeds_note', 'gate_history', 'entropy_figure', 'training_curves', 'horizon', 'ratio_text',
+           'ratios', 'closed_loop']
 
 # %% ../../nbs/75_view/00_figures.ipynb #2f5a0729
 """Pure functions from typed records to plotly figures.
@@ -28,7 +28,7 @@ from plotly.subplots import make_subplots
 from ..core import EpisodeRecord
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from ..stats.paired import Interval, PairedResult, in_points, success_table
-from ..verdict.rules import contrast
+from ..verdict.rules import Contrast, contrast
 from ..world.diagnostics import HorizonRow
 
 # %% ../../nbs/75_view/00_figures.ipynb #625d4aba
@@ -122,7 +122,7 @@ def success_by_task(records: Sequence[EpisodeRecord]) -> go.Figure:
                            hovertemplate="%{y:.0%}, %{customdata}")
     figure.add_vline(x=len(tasks) - 1.5, line={"color": RULE, "width": 1})
     names = [*map(_wrapped, tasks[:-1]), "<b>all tasks</b>"]
-    figure.update_xaxes(tickvals=list(range(len(tasks))), ticktext=names, range=[-0.55, len(tasks) - 0.45])
+    figure.update_xaxes(tickvals=list(range(len(tasks))), ticktext=names, range=[-0.55, len(tasks) - 0.45], title="task")
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.04], title="success rate", dtick=0.25)
     note = "closed-loop episodes; whiskers: Wilson 95% interval; small open marks: single training seeds"
     return dress(figure, "Success by task", note, 430)
@@ -155,7 +155,7 @@ def forest(rows: Sequence[ForestRow], reference: float) -> go.Figure:
     labels = [row.label for row in rows]
     figure.update_yaxes(tickvals=y, ticktext=labels, range=[-0.6, len(rows) - 0.4], showgrid=False, showline=False, ticks="")
     figure.update_xaxes(showgrid=True, gridcolor="#eeeeea", showline=False)
-    return figure.update_layout(margin={"r": 190, "t": 68})
+    return figure.update_layout(margin={"r": 220, "t": 68})
 
 # %% ../../nbs/75_view/00_figures.ipynb #90520427
 def contrasts_of(claimed: str = "F") -> tuple[tuple[str, str], ...]:
@@ -168,13 +168,17 @@ def points_text(result: PairedResult) -> str:
     return in_points(result.interval).replace("-", "−")
 
 
+def contrasts_in(records: Sequence[EpisodeRecord], contrasts: Sequence[tuple[str, str]]) -> list[Contrast]:
+    "The contrasts whose arms are there."
+    return [contrast(records, *pair) for pair in contrasts if {*pair} <= {r.arm for r in records}]
+
+
 def paired_differences(records: Sequence[EpisodeRecord], contrasts: Sequence[tuple[str, str]] = contrasts_of()) -> go.Figure:
     "Paired differences in success, whole and by training seed; contrasts whose arms are absent are left out."
-    styles = arm_styles(r.arm for r in records)
-    found = [contrast(records, first, second) for first, second in contrasts if first in styles and second in styles]
+    styles, found = arm_styles(r.arm for r in records), contrasts_in(records, contrasts)
     rows = [ForestRow(f"{c.first} − {c.second}", c.result.interval, styles[c.first], points_text(c.result), c.by_seed)
             for c in found]
-    figure = forest(rows, reference=0.0).update_xaxes(tickformat="+.0%", title="difference in success rate")
+    figure = forest(rows, 0.0).update_xaxes(tickformat="+.0%", title="difference in success rate").update_yaxes(title="arm − arm")
     note = "95% interval of the paired difference; filled: excludes zero, open: cannot tell; small marks: single training seeds"
     return dress(figure, "Differences on the same episodes", note, 128 + 46*len(rows))
 
@@ -299,7 +303,7 @@ def ratios(rows: Sequence[RatioRow]) -> go.Figure:
     order = sorted(rows, key=lambda r: (list(styles).index(r.arm), r.source, r.train_seed))
     label = "{0.arm}: {0.source}, seed {0.train_seed}".format
     lines = [ForestRow(label(r), Interval(r.ratio, r.low, r.high), styles[r.arm], ratio_text(r)) for r in order]
-    figure = forest(lines, reference=1.0).update_xaxes(title="action error: replaced memory / trained memory")
+    figure = forest(lines, 1.0).update_xaxes(title="action error: replaced / trained memory").update_yaxes(title="arm: memory")
     note = "same samples; 95% interval clustered by episode; filled: excludes 1, open: cannot tell"
     return dress(figure, "Offline: action error when the memory is replaced", note, 128 + 34*len(rows))
 
@@ -309,6 +313,6 @@ def closed_loop(rows: Sequence[ClosedLoopRow]) -> go.Figure:
     styles = arm_styles(r.arm for r in rows)
     lines = [ForestRow(f"{r.arm}: {r.source}", r.result.interval, styles[r.arm], points_text(r.result)) for r in rows]
     axis = "success with the trained memory − with the replaced one"
-    figure = forest(lines, reference=0.0).update_xaxes(tickformat="+.0%", title=axis)
+    figure = forest(lines, reference=0.0).update_xaxes(tickformat="+.0%", title=axis).update_yaxes(title="arm: memory instead")
     note = "same episodes, all training seeds; 95% interval of the paired difference; filled: excludes zero, open: cannot tell"
     return dress(figure, "Closed loop: success lost when the memory is replaced", note, 128 + 40*len(rows))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SANS', 'SERIF', 'STYLE_SHEET', 'PAGE_STYLE', 'Raw', 'escaped', 'typeset', 'say', 'banner', 'number_cell',
-           'table_html', 'strip', 'swatch', 'fold', 'row', 'figure_html', 'page_html']
+           'table_html', 'strip', 'swatch', 'fold', 'row', 'figure_html', 'with_contents', 'page_html']
 
 # %% ../../nbs/75_view/04_page.ipynb #dec1e515
 """Plain HTML pieces which look the same in JupyterLab and in a report file.
@@ -49,6 +49,7 @@ STYLE_SHEET = f"""<style>
 .wm-open {{ color: #6b6f76; font-weight: 600 }}
 .wm-row {{ display: flex; flex-wrap: wrap; gap: 1.4rem 1.2rem; margin: .6rem 0 1.6rem }}
 .wm-fold summary {{ cursor: pointer; font: .9rem {SANS}; color: #4d5157 }}
+.wm-contents {{ font: .9rem/1.7 {SANS}; color: #6b6f76; margin: .8rem 0 0 }}
 .wm-fold pre {{ font-size: .76rem; line-height: 1.45; background: #f7f7f4; padding: .8rem 1rem; overflow-x: auto }}
 </style>"""
 
@@ -137,9 +138,10 @@ def swatch(colour: str, label: str) -> Raw:
     return Raw(f'<span class="wm-name"><span class="wm-swatch" style="background:{colour}"></span>{html.escape(label)}</span>')
 
 # %% ../../nbs/75_view/04_page.ipynb #91f9824b
-def fold(title: str, text: str) -> str:
-    "Preformatted text behind a click."
-    return f'<details class="wm-fold"><summary>{escaped(title)}</summary><pre>{escaped(text)}</pre></details>'
+def fold(title: str, text: str) -> Raw:
+    "Preformatted text, or HTML that is `Raw`, behind a click."
+    inside = text if isinstance(text, Raw) else f"<pre>{escaped(text)}</pre>"
+    return Raw(f'<details class="wm-fold"><summary>{escaped(title)}</summary>{inside}</details>')
 
 
 def row(pieces: Sequence[str]) -> str:
@@ -178,6 +180,21 @@ table {{ border-collapse: collapse; font: .86rem/1.4 {SANS} }}
 td, th {{ padding: .25rem 1.1rem .25rem 0; border: 0; border-bottom: 1px solid #ecece8; text-align: left; vertical-align: top }}
 @media print {{ body {{ padding: 0 }} video {{ display: none }} h2 {{ break-after: avoid }} }}
 </style>"""
+
+# %% ../../nbs/75_view/04_page.ipynb #5b099cc3
+def with_contents(
+    body: str,  # HTML
+    fewest: int = 3,  # sections; fewer are seen at a glance
+) -> str:
+    "The page with a line of links to its sections (`<h2>`) below the title and its subtitle."
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", body, re.S)
+    if len(titles) < fewest: return body
+    links = " · ".join(f'<a href="#section-{i}">{title}</a>' for i, title in enumerate(titles, 1))
+    numbers = iter(range(1, len(titles) + 1))
+    body = re.sub(r"<h2[^>]*>", lambda _: f'<h2 id="section-{next(numbers)}">', body)
+    lines = re.match(r".*?</h1>(\s*<blockquote>.*?</blockquote>)?", body, re.S)
+    cut = lines.end() if lines else 0
+    return f'{body[:cut]}<nav class="wm-contents" aria-label="Contents">{links}</nav>{body[cut:]}'
 
 # %% ../../nbs/75_view/04_page.ipynb #689402c8
 def page_html(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTINUE', 'ASKED', 'Findings', 'needed', 'read_records', 'read_trainings', 'read_finished', 'percent', 'arms_table',
-           'checks_table', 'Rung', 'contrast_rung', 'ladder', 'ladder_table', 'training_table', 'moved_cell',
-           'moved_weights_table', 'provenance_table', 'facts_line', 'stages_table', 'rollout_videos']
+           'checks_table', 'check_rows', 'Rung', 'contrast_rung', 'ladder', 'ladder_table', 'training_table',
+           'provenance_table', 'facts_line', 'again_commands', 'arm_film', 'rollout_videos']
 
 # %% ../../nbs/75_view/06_report.ipynb #4c14834c
 """From a run folder to the tables of its report.
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import EpisodeRecord, UserError
+from ..core import EpisodeRecord, UserError, plain
 from ..files import as_record, read_dict, read_json
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow, load_interventions
@@ -34,11 +34,12 @@ from ..stats.contrasts import Contrast, contrast, words_here
 from ..verdict.rules import Verdict, relies
 from ..runs import RunRecord, find_run, read_metrics, read_run
 from ..train.loop import TrainReport, read_report
-from ..train.presets import noted_question
+from ..train.presets import PRESETS, noted_question, preset
 from .figures import History, arm_styles, points_text, ratio_text
-from .page import Raw, escaped, number_cell, strip, swatch, table_html
+from .page import Raw, escaped, fold, number_cell, row, say, strip, swatch, table_html
 from .captions import by_seed
-from .video import pick_episodes, video_html, video_name
+from .player import ShownEpisode, read_film, steps_a_second
+from .video import shared_films, told_task, true_rate, video_html, video_name
 
 # %% ../../nbs/75_view/06_report.ipynb #ee3a998a
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def read_trainings(folder: Path, records: Sequence[EpisodeRecord], unread: list[
         rows = read_metrics(home/"metrics.jsonl", unread)
         if not rows: unread.append(f"{home/'metrics.jsonl'} holds no row, so the curves lack {report.arm}, seed {report.seed}.")
         reports.append(report)
-        histories.append(History(report.arm, report.seed, tuple(row for row in rows if "step" in row)))
+        histories.append(History(report.arm, report.seed, tuple(line for line in rows if "step" in line)))
     if not reports: raise UserError(f"No training of {folder} can be read: {unread[0]}")
     return reports, histories
 
@@ -119,7 +120,7 @@ def percent(value: float) -> str:
 def arms_table(records: Sequence[EpisodeRecord]) -> str:
     "Successes, rate, Wilson interval, steps and decision time of each arm."
     styles, rows = arm_styles(r.arm for r in records), []
-    for total in (row for row in success_table(records) if row.task == "all"):
+    for total in (line for line in success_table(records) if line.task == "all"):
         own, s, style = [r for r in records if r.arm == total.arm], total.success, styles[total.arm]
         won = [r.steps for r in own if r.success]
         limits = f"{percent(s.low)} to {percent(s.high)}"
@@ -132,7 +133,14 @@ def arms_table(records: Sequence[EpisodeRecord]) -> str:
 
 # %% ../../nbs/75_view/06_report.ipynb #98ba6f6a
 def checks_table(checks: Sequence[CheckResult]) -> str:
-    "Every check, failed ones first, with what it saw and the fix."
+    "Every check with what it saw and the fix, failed ones first; where some did not pass, those that did are behind a click."
+    passed, rest = [g for g in checks if g.word == "pass"], [g for g in checks if g.word != "pass"]
+    if not (passed and rest): return check_rows(checks)
+    return check_rows(rest) + fold(f"{len(passed)} of {len(checks)} checks passed", Raw(check_rows(passed)))
+
+
+def check_rows(checks: Sequence[CheckResult]) -> str:
+    "The table of some checks."
     mark = {"pass": Raw('<span class="wm-pass">passed</span>'), "FAIL": Raw('<span class="wm-fail">failed</span>'),
             "cannot tell": Raw('<span class="wm-open">cannot tell</span>')}
     order = sorted(checks, key=lambda g: ("FAIL", "cannot tell", "pass").index(g.word))
@@ -199,22 +207,6 @@ def training_table(trainings: Sequence[TrainReport]) -> str:
     heads += ["tanh(g)", "dL/dg at step 0", "non-finite", "time"]
     return table_html(heads, rows, numbers=range(1, 12))
 
-# %% ../../nbs/75_view/06_report.ipynb #9f298390
-def moved_cell(t: TrainReport, group: str) -> str:
-    "The relative change of a group of weights, `fixed` where it was not trained, nothing where the arm has none."
-    rows = [row for row in t.moved if row.group == group]
-    if not rows: return ""
-    return number_cell(rows[0].change) if rows[0].trainable or rows[0].change else "fixed"
-
-
-def moved_weights_table(trainings: Sequence[TrainReport]) -> str:
-    "How far each group of weights went from its start: |now - then| / |then|, a column for each training."
-    groups = list(dict.fromkeys(row.group for t in trainings for row in t.moved))
-    size = lambda group: max(row.parameters for t in trainings for row in t.moved if row.group == group)
-    rows = [[group, number_cell(size(group)), *(moved_cell(t, group) for t in trainings)] for group in groups]
-    heads = ["weights", "numbers", *(f"{t.arm}, seed {t.seed}" for t in trainings)]
-    return table_html(heads, rows, numbers=range(1, len(heads)))
-
 # %% ../../nbs/75_view/06_report.ipynb #8cd6c822
 def provenance_table(found: Findings) -> str:
     "Run, times, code, versions, seeds, data and split."
@@ -245,17 +237,33 @@ def facts_line(found: Findings) -> str:
              f"{passed} of {len(found.checks)} checks passed"]
     return f'<p class="wm-facts">{escaped(" · ".join(facts))}</p>'
 
-
-def stages_table(run: RunRecord) -> str:
-    "Seconds of each stage."
-    return table_html(["stage", "seconds"], [[name, number_cell(float(s))] for name, s in run.stages.items()], numbers=[1])
+# %% ../../nbs/75_view/06_report.ipynb #d2073aa8
+def again_commands(run: RunRecord) -> list[str]:
+    "Commands that make a run of the demo again, and look into this one; a comment where its settings are no preset's."
+    name, commit = run.config.get("name", ""), run.git.get("commit", "")
+    known = {k: v for k, v in plain(preset(name, seed=run.seed)).items() if k != "workers"} if name in PRESETS else None
+    changes = " (and uncommitted changes, which are lost)" if run.git.get("dirty") else ""
+    at = f"git checkout {commit[:12]}  # the code that made it{changes}" if commit else "# the code that made it is not known"
+    same = "" if known == run.config else "  # its settings are not this version's preset; run.json holds them"
+    again = [f"wmvla demo --preset {name} --seed {run.seed} --run-id {run.id}-again{same}"] if known else []
+    inside = [f"wmvla runs show {run.id}", f"wmvla dashboard {run.id} --open", f"wmvla run report -p run_dir runs/{run.id}"]
+    return [at, "make setup", *again, *inside]
 
 # %% ../../nbs/75_view/06_report.ipynb #7e8f1859
-def rollout_videos(found: Findings) -> list[str]:
-    "A labelled `<figure>` for a success and a failure of each arm."
-    styles, films = arm_styles(r.arm for r in found.records), []
-    for r in pick_episodes(found.records):
-        title = f"{r.arm}: {'success in' if r.success else 'failure,'} {r.steps} steps"
-        label = f"{r.task}, initial state {r.init_seed}, training seed {r.train_seed}"
-        films.append(video_html((found.folder/r.video).read_bytes(), label, title, styles[r.arm].colour))
-    return films
+def arm_film(found: Findings, r: EpisodeRecord, colour: str) -> str:
+    "The film of an episode as a labelled `<figure>` at the robot's pace; a sentence where the file is damaged."
+    path, end = found.folder/r.video, f"success in {r.steps} steps" if r.success else f"failure, {r.steps} steps"
+    try: pace = steps_a_second(ShownEpisode(r, film=read_film(path, "file")))
+    except (UserError, OSError) as e: return say(str(e))
+    label = f"training seed {r.train_seed}, memory {r.memory}"
+    return video_html(path.read_bytes(), label, f"{r.arm}: {end}", colour, rate=true_rate(r.task, pace))
+
+
+def rollout_videos(found: Findings) -> str:
+    "The filmed initial states: what was told, and a film for each arm."
+    styles, states = arm_styles(r.arm for r in found.records), []
+    for own in shared_films(found.records):
+        told = f"“{told_task(own[0].task)}”, " if told_task(own[0].task) else ""
+        head = f"<h3>{escaped(f'{told}{own[0].task}, initial state {own[0].init_seed}')}</h3>"
+        states.append(head + row([arm_film(found, r, styles[r.arm].colour) for r in own]))
+    return "".join(states) or say("No episode of this run was filmed.")

@@ -36,7 +36,7 @@ from ..rollout.agent import DecisionTrace, Latency
 from ..rollout.trace import trace_name, write_trace
 from ..runs import create_run, finish_run, log_metrics, mark_stage
 from ..train.loop import ActionErrors, MovedRow, TrainReport
-from .video import encode_mp4, pick_episodes, video_name
+from .video import encode_mp4, pick_states, video_name
 from ..world.diagnostics import HorizonRow
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #f238f709
@@ -189,15 +189,15 @@ def write_trainings(folder: Path, arms: Iterable[str], split: str) -> None:
 
 
 def write_videos(folder: Path, records: Sequence[EpisodeRecord]) -> None:
-    "A success and a failure of each arm."
+    "Two initial states, with every arm."
     (folder/"videos").mkdir()
-    for r in pick_episodes(records, filmed=False):
+    for r in pick_states(records, most=2):
         (folder/"videos"/video_name(r)).write_bytes(encode_mp4(example_frames(r.success, r.steps, r.init_seed), 30))
 
 # %% ../../nbs/75_view/07_sample_run.ipynb #99751ec5
 def write_traces(folder: Path, records: Sequence[EpisodeRecord]) -> None:
     "Decisions of all policies on the initial states that are filmed."
-    filmed = {r.triple for r in pick_episodes(records, filmed=False)}
+    filmed = {r.triple for r in pick_states(records, most=2)}
     for r in records:
         if r.triple not in filmed: continue
         write_trace(folder/trace_name(r.arm, r.train_seed, None, r.triple), example_trace(r), r)
