@@ -19,7 +19,8 @@ from .truth import Segment
 
 # %% ../../nbs/72_coc/08_contradictions.ipynb #de8b5644
 PHRASES = {
-    "approach": "approach(?:es|ing)?|(?:mov|reach|head|com)(?:es?|s|ing)? (?:toward|over to|to|for)s?|reach(?:es|ing)?"
+    "approach": "approach(?:es|ing)?|gets? into line with"
+                "|(?:mov|reach|head|com)(?:es?|s|ing)? (?:toward|over to|to|for)s?|reach(?:es|ing)?"
                 "|ris(?:es|ing)",
     "descend": "descend(?:s|ing)?|(?:go|mov|com)(?:es?|ing)? down(?: to)?|lower(?:s|ing)? (?:the|its) (?:hand|gripper|arm)",
     "close": "clos(?:es?|ing) (?:(?:the|its) )?(?:(?:gripper|fingers) )?(?:on|around)|clos(?:es?|ing) (?:the|its) (?:gripper|"
@@ -28,7 +29,8 @@ PHRASES = {
     "lift": r"lift(?:s|ing)?|pick(?:s|ing)? up|pick(?:s|ing)?(?= .* up\b)|rais(?:es?|ing)",
     "carry": "carr(?:ies|y|ying)|transport(?:s|ing)?|bring(?:s|ing)?",
     "place": "plac(?:es?|ing)|put(?:s|ting)?(?: down)?|set(?:s|ting)? down|lower(?:s|ing)?",
-    "push": "push(?:es|ing)?|press(?:es|ing)?|drag(?:s|ging)?|pull(?:s|ing)?|slid(?:es?|ing)|turn(?:s|ing)?|rotat(?:es?|ing)"
+    "push": "push(?:es|ing)?|press(?:es|ing)?|drag(?:s|ging)?|swing(?:s|ing)?"
+            "|pull(?:s|ing)?|slid(?:es?|ing)|turn(?:s|ing)?|rotat(?:es?|ing)"
             "|open(?:s|ing)?|clos(?:es?|ing)|shut(?:s|ting)?",
     "release": "releas(?:es?|ing)|let(?:s|ting)? go(?: of)?|drop(?:s|ping)?|open(?:s|ing)? (?:the|its) (?:gripper|fingers)",
     "retreat": "retreat(?:s|ing)?(?: from)?|withdraw(?:s|ing)?|(?:mov|go|back)(?:es?|s|ing)? (?:away|off|back)(?: from)?"}

@@ -22,6 +22,7 @@ class Thing:
     name: str  # as it is spoken of: the puck
     fixed: bool = False  # it hangs on a hinge or a rail: a drawer, a door, a button
     needed: bool = True  # the task is about it, or it is the tool that the task is done with
+    turns: bool = False  # its joint is a hinge: a door, a dial, a faucet
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METAWORLD_THINGS', 'BRANDS', 'PARTS', 'WANTED', 'metaworld_things', 'kind_of', 'spoken', 'part_of', 'SimScene',
-           'on_joint', 'metaworld_scene', 'libero_scene', 'read_scene', 'look_at']
+           'on_joint', 'on_hinge', 'metaworld_scene', 'libero_scene', 'read_scene', 'look_at']
 
 # %% ../../nbs/72_coc/03_scene.ipynb #737d39a1
 """`read_scene` looks at an environment that was just reset: its things by name, the aims of its task, and how both are measured;
@@ -12,7 +12,7 @@ __all__ = ['METAWORLD_THINGS', 'BRANDS', 'PARTS', 'WANTED', 'metaworld_things', 
 
 # %% ../../nbs/72_coc/03_scene.ipynb #2dbbe0cf
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,18 @@ METAWORLD_THINGS = {  # beginning of a task's name -> (things, how the one with 
     "window-open": ("*the window", "open"), "": ("*the puck", "at its goal")}
 
 
-def metaworld_things(task: str, jointed: list[bool]) -> tuple[tuple[Thing, ...], tuple[Aim, ...]]:
-    "The things of a task and its aim. `jointed`: which of them hang on a joint."
+def metaworld_things(
+    task: str,
+    jointed: Sequence[bool],  # which of them hang on a joint
+    hinged: Sequence[bool] = (),  # and on a hinge; empty: none
+) -> tuple[tuple[Thing, ...], tuple[Aim, ...]]:
+    "The things of a task and its aim."
     key = next(key for key in sorted(METAWORLD_THINGS, key=len, reverse=True) if task.startswith(key))
     words, wanted = METAWORLD_THINGS[key]
     names = words.split(", ")
-    things = tuple(Thing(name.strip("*()"), fixed, not name.startswith("(")) for name, fixed in zip(names, jointed, strict=True))
+    turns = hinged or [False]*len(names)
+    things = tuple(Thing(name.strip("*()"), fixed, not name.startswith("("), turn)
+                   for name, fixed, turn in zip(names, jointed, turns, strict=True))
     return things, (Aim(next((i for i, name in enumerate(names) if name.startswith("*")), -1), wanted),)
 
 # %% ../../nbs/72_coc/03_scene.ipynb #3d6d1867
@@ -102,12 +108,18 @@ def on_joint(model: Any, root: int) -> bool:
     return bool(model.jnt_type[model.body_jntadr[root]] != 0 and model.body_jntnum[root] == 1)
 
 
+def on_hinge(model: Any, root: int) -> bool:
+    "Does a thing hang on a hinge?"
+    return on_joint(model, root) and bool(model.jnt_type[model.body_jntadr[root]] == 3)  # mjJNT_HINGE
+
+
 def metaworld_scene(env: Environment) -> SimScene:
     "The scene of a MetaWorld task."
     sim = inner_most(env)
     model, data = sim._env.model, sim._env.data
     bodies = find_bodies(model, "metaworld")
-    things, aims = metaworld_things(base_task(env.task), [on_joint(model, root) for root in bodies.roots])
+    joints = [[of(model, root) for root in bodies.roots] for of in (on_joint, on_hinge)]
+    things, aims = metaworld_things(base_task(env.task), *joints)
     hand = lambda: np.array(sim._env.tcp_center, float)
     point = lambda: hand() if aims[0].thing < 0 else np.array(sim._env._get_pos_objects()[-3:], float)
     return SimScene(env, model, data, bodies, things, aims, hand, lambda: float(sim.state[3]),
@@ -124,7 +136,7 @@ def libero_scene(env: Environment) -> SimScene:
     brought = lambda c: Aim(called.index(f"{c[1]}_main"), f"{c[0]} {part_of(c[2], names)}")
     aims = tuple(Aim(hinge(c[1]), WANTED[c[0]]) if c[0] in WANTED else brought(c) for c in goal)
     wanted, nowhere = {aim.thing for aim in aims}, np.full(3, np.nan)
-    things = tuple(Thing(part_of(name, names), on_joint(arm.model, root), i in wanted)
+    things = tuple(Thing(part_of(name, names), on_joint(arm.model, root), i in wanted, on_hinge(arm.model, root))
                    for i, (name, root) in enumerate(zip(called, bodies.roots, strict=True)))
     point = lambda aim: arm.data.xpos[bodies.roots[aim.thing]].copy()
     place = lambda c: nowhere if c[0] in WANTED else site_of(arm, c[2])

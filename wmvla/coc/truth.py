@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SEGMENT_KINDS', 'RULES_VERSION', 'WINDOW', 'STEADY', 'RESTING', 'BESIDE', 'OVER', 'RISEN', 'LIFTED', 'AROUND',
-           'FOLLOWS', 'STIRRED', 'Segment', 'Doing', 'Moment', 'held_now', 'heading_now', 'toward', 'ahead',
-           'open_things', 'free_motion', 'held_motion', 'closing_now', 'pushed_now', 'doing_now', 'next_moment',
-           'moments', 'centimetres', 'aim_of', 'wish', 'remaining', 'bound_for', 'what_of', 'contact', 'why_of',
-           'find_segments', 'covered_share']
+           'FOLLOWS', 'STIRRED', 'Segment', 'Doing', 'Moment', 'held_now', 'heading_now', 'toward', 'ahead', 'lines_up',
+           'open_things', 'free_motion', 'struck_by_tool', 'held_motion', 'closing_now', 'pushed_now', 'doing_now',
+           'next_moment', 'moments', 'centimetres', 'aim_of', 'wish', 'remaining', 'bound_for', 'push_verb', 'what_of',
+           'contact', 'why_of', 'find_segments', 'covered_share']
 
 # %% ../../nbs/72_coc/01_truth.ipynb #2e4bd32c
 """Facts become segments, each with a kind out of nine (approach, descend, close, lift, carry, place, push, release, retreat),
@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from .facts import Aim, EpisodeFacts
+from .facts import Aim, EpisodeFacts, Thing
 
 # %% ../../nbs/72_coc/01_truth.ipynb #682563eb
 SEGMENT_KINDS = ("approach", "descend", "close", "lift", "carry", "place", "push", "release", "retreat")
-RULES_VERSION = "1"  # of what the same facts lead to
+RULES_VERSION = "2"  # of what the same facts lead to
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,13 @@ def ahead(facts: EpisodeFacts, t: int, way: Float[np.ndarray, "3"]) -> Float[np.
     return to@way/(np.linalg.norm(to, axis=-1)*np.linalg.norm(way) + 1e-9)
 
 
+def lines_up(facts: EpisodeFacts, t: int, way: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " thing"]:
+    "Does the hand's main direction bring it level with each thing, though it may go past or away from it otherwise?"
+    axis = int(np.abs(way).argmax())
+    to = (facts.nearest[t] - facts.hand[t])[:, axis]
+    return (to*way[axis] > 0) & (np.abs(to) > BESIDE/3)
+
+
 def open_things(facts: EpisodeFacts, t: int) -> list[int]:
     "The things that an open aim is about; where the task is done with a tool, that tool."
     wanted = {aim.thing for i, aim in enumerate(facts.aims) if not facts.done[t, i]} - {-1}
@@ -124,13 +131,23 @@ def free_motion(facts: EpisodeFacts, t: int, now: Moment, way: Float[np.ndarray,
     if not options and any(aim.thing < 0 for aim in facts.aims): return Doing("approach")
     if not options: options = [i for i in np.flatnonzero(straight > .9) if gap[i] < .3]
     if not options and way[2] > 0: options = wanted
+    if not options: options = [i for i in wanted if lines_up(facts, t, way)[i]]
     return Doing("approach", int(max(options, key=lambda i: straight[i]))) if options else Doing()
 
 # %% ../../nbs/72_coc/01_truth.ipynb #cde81c36
+def struck_by_tool(facts: EpisodeFacts, t: int, held: int) -> int:
+    "What the task is about and moves while its tool is in the hand, as a nail under a hammer; -1 for none."
+    wanted = [aim.thing for aim in facts.aims if aim.thing >= 0]
+    if held in wanted or not facts.things[held].needed: return -1
+    stirred = facts.moved[max(0, t - WINDOW + 1):t + 1].max(0) > STIRRED
+    return next((i for i in wanted if stirred[i]), -1)
+
+
 def held_motion(facts: EpisodeFacts, t: int, now: Moment, way: Float[np.ndarray, "3"]) -> Doing:
     "What happens to the thing between the fingers."
     i, before = now.held, now.doing
     if facts.grip[t] < 0: return Doing("release", i)
+    if (struck := struck_by_tool(facts, t, i)) >= 0: return Doing("push", struck)
     if facts.things[i].fixed: return Doing("push", i) if way.any() else before
     if not way.any(): return before if before.thing == i else Doing("close", i)
     along, up = np.linalg.norm(way[:2]), way[2]
@@ -222,15 +239,25 @@ def bound_for(facts: EpisodeFacts, thing: int) -> str:
     return " toward where the task wants it" if cosine > .5 else " away from where the task wants it" if cosine < -.5 else ""
 
 
+def push_verb(thing: Thing, pulls: bool) -> str:
+    "How a push is said: a door is swung, what else hangs on a hinge turned; the rest is pulled or pushed."
+    if thing.turns: return "swings" if "door" in thing.name else "turns"
+    return "pulls" if pulls else "pushes"
+
+
 def what_of(facts: EpisodeFacts, now: Moment) -> str:
     "What happens in the last step of the facts."
     doing, held = now.doing, now.held
     name, way = facts.things[doing.thing].name if doing.thing >= 0 else "the goal", heading_now(facts, len(facts) - 1)
     behind = doing.thing >= 0 and (facts.place[-1, doing.thing] - facts.hand[-1])@way < 0
-    said = {"approach": "The hand rises" if way[2] > np.linalg.norm(way[:2]) else f"The hand moves toward {name}",
+    aside = doing.thing >= 0 and way.any() and ahead(facts, len(facts) - 1, way)[doing.thing] <= .1
+    pushes = "" if doing.thing < 0 else push_verb(facts.things[doing.thing], bool(behind) or held == doing.thing)
+    tool = f" with {facts.things[held].name}" if held >= 0 and held != doing.thing else ""
+    said = {"approach": "The hand rises" if way[2] > np.linalg.norm(way[:2]) else
+            f"The hand gets into line with {name}" if aside else f"The hand moves toward {name}",
             "descend": f"The hand goes down to {name}", "close": f"The gripper closes on {name}",
             "lift": f"The hand lifts {name}", "carry": f"The hand carries {name}", "place": f"The hand lowers {name}",
-            "push": f"The hand {'pulls' if behind or held == doing.thing else 'pushes'} {name}",
+            "push": f"The hand {pushes} {name}{tool}",
             "release": f"The gripper lets go of {name}", "retreat": f"The hand moves away from {name}"}[doing.kind]
     return said + (bound_for(facts, doing.thing) if doing.kind in ("carry", "push") else "")
 
@@ -249,6 +276,7 @@ def why_of(facts: EpisodeFacts, now: Moment) -> str:
     if i < 0: return f"{want}{far}"
     name, to = facts.things[i].name, facts.nearest[-1, i] - facts.hand[-1]
     empty = "" if held == i else "the gripper is empty" if held < 0 else f"the gripper holds {facts.things[held].name}"
+    by = contact(facts, i) if held in (-1, i) else f"{facts.things[held].name} is in the hand and moves"
     causes = {
         "approach": f"{empty}, {name} is {centimetres(facts.gap[-1, i])} away, and {want}",
         "descend": f"{empty}, {name} is {centimetres(-to[2])} below it, and {want}",
@@ -256,7 +284,7 @@ def why_of(facts: EpisodeFacts, now: Moment) -> str:
         "lift": f"both fingers hold {name}, and {want}{far}",
         "carry": f"{name} is held {centimetres(abs(facts.bottom[-1, i] - now.floor))} above where it was taken, and {want}{far}",
         "place": f"{name} is held, and {want}{far}",
-        "push": f"{contact(facts, i)} {name}, and {want}{far}",
+        "push": f"{by} {name}, and {want}{far}",
         "release": f"the gripper is told to open, and {want}{far}",
         "retreat": f"{empty}, and {want}{far}"}
     return causes[kind]
