@@ -48,7 +48,9 @@ METAWORLD_THINGS = {  # beginning of a task's name -> (things, how the one with 
     "window-open": ("*the window", "open"), "": ("*the puck", "at its goal")}
 
 
-def metaworld_things(task: str, jointed: Sequence[bool], hinged: Sequence[bool] = ()) -> tuple[tuple[Thing, ...], tuple[Aim, ...]]:
+def metaworld_things(
+    task: str, jointed: Sequence[bool], hinged: Sequence[bool] = ()
+) -> tuple[tuple[Thing, ...], tuple[Aim, ...]]:
     "The things of a task and its aim. `jointed`: which of them hang on a joint, `hinged`: on a hinge (empty: none does)."
     key = next(key for key in sorted(METAWORLD_THINGS, key=len, reverse=True) if task.startswith(key))
     words, wanted = METAWORLD_THINGS[key]
