@@ -24,7 +24,7 @@ from scipy import special
 from ..ablate.memory import RatioRow
 from ..checks.base import CheckResult
 from ..core import UserError, progress
-from ..stats.contrasts import PairTable, own_memory, recipe_limits, table_contrast
+from ..stats.contrasts import PairTable, own_memory, recipe_mean, table_contrast
 from ..stats.paired import wilson
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
@@ -116,7 +116,8 @@ class SimulatedVerdicts:
     claims: dict[str, int]  # claim -> studies
     better: int  # studies that call the claimed arm better than the baseline
     worse: int
-    held: int  # studies whose interval over trainings holds the recipes' true difference; none below three trainings
+    held: int  # studies whose interval over trainings holds the recipes' true difference
+    here: int  # studies that see a difference between these weights
 
     def share(self, claim: str) -> float:
         "How often this was said."
@@ -125,13 +126,14 @@ class SimulatedVerdicts:
 
 def simulate_verdicts(design: VerdictDesign, studies: int = 400, seed: int = 0, desc: str = "") -> SimulatedVerdicts:
     "The verdicts on so many studies; the same seed gives the same."
-    rng, claims, signs, held = np.random.default_rng(seed), Counter(), Counter(), 0
+    rng, claims, signs, held, here = np.random.default_rng(seed), Counter(), Counter(), 0, 0
     for _ in progress(range(studies), desc=desc, unit="study", delay=5) if desc else range(studies):
         evidence = simulated_evidence(design, rng)
         claims[claim(evidence).claim] += 1
         signs[evidence.gain.sign()] += 1
-        held += not recipe_limits(evidence.gain).excludes(design.gain)
-    return SimulatedVerdicts(studies, dict(claims.most_common()), signs[1], signs[-1], held if design.trainings > 2 else 0)
+        here += evidence.gain.in_these() != 0
+        held += not recipe_mean(evidence.gain).interval().excludes(design.gain)
+    return SimulatedVerdicts(studies, dict(claims.most_common()), signs[1], signs[-1], held, here)
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #c8b06235
 TRIPLES = (25, 50, 100, 200, 400, 800, 1600)  # sizes that a plan tries
