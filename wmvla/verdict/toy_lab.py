@@ -61,7 +61,7 @@ class ToyStudy:
     seed: int = 0  # names everything that chance decides
     claimed: str = "F"  # the arm that the verdict is about
     arms: tuple[str, ...] = ("A", "F", "F-history", "F-present")
-    trainings: int = 2  # of each arm; a claim must hold in all of them
+    trainings: int = 3  # of each arm; fewer say nothing about others
     triples: int = 200  # that every training of every arm plays
     demonstrations: int = 120
     truth: int = 0  # further episodes that measure the true rates of these very weights; 0: none, and no coverage
