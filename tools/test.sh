@@ -56,7 +56,7 @@ readme() { python tools/readme.py --check; }
 # one thread a notebook, because as many notebooks as cores run side by side; half an hour is for one that waits for ever
 lessons() { OMP_NUM_THREADS=1 timeout 1800 nbdev_test --n_workers 2 --timing "$@"; }
 # whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
-studies='agreement|calibration|calibration_worlds|closed_loop|experts|path|smolvla_path|phases|representations|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
+studies='agreement|calibration|calibration_worlds|closed_loop|experts|path|smolvla_path|phases|representations|sequential|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
 long="^($studies|03_skills|04_calibration|10_lerobot_train|10_path|11_forks)[.]"
 # what `make test-all` runs whole, with WMVLA_SLOW, is left to it
 simulated='libero|libero_experts|record|replay|closed_loop|suites|initial_states'

@@ -35,7 +35,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 
 
 INSTRUMENT = {"memory path": "wmvla check path", "information": "wmvla check information",
-              "control": "wmvla control"}  # what decides words, and its command
+              "control": "wmvla control", "headroom": "wmvla blind"}  # what decides words, and its command
 
 
 def stands_on(kind: str, check: str) -> bool:
@@ -77,7 +77,7 @@ def refusals(
     return (*said, *unasked(kind, checks, without))
 
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #0bc6271d
-WINS = ("blocked", "not testable", "insensitive", "underpowered", "cannot tell")  # the first that is true; else the verdict's own
+WINS = ("blocked", "not testable", "insensitive", "no headroom", "underpowered", "cannot tell")  # the first that is true
 
 
 def first_word(words: Sequence[str]) -> str:

@@ -238,6 +238,7 @@ INSTRUMENT_SENTENCES = {
     "insensitive": "The memory path is insensitive; nothing is said about {subject}",
     "insensitive control": "Not even a true future is seen to help here; nothing is said about {subject}",  # yet the path reads
     "underpowered": "The study is underpowered; nothing is said about {subject}",
+    "no headroom": "Who sees nothing may do as well here; nothing is said about {subject}",
 }
 SUBJECTS = {"pred": "the predicted future", "scheduled": "the predicted future", "oracle": "the true future",
             "history": "memory of the past", "present": "a memory of the present", "zero": "an empty memory",
