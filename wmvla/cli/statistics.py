@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'plan_lines', 'training_lines', 'verdict_lines', 'measured_lines', 'sequential_line', 'anytime_lines',
-           'played_by_both', 'read_evaluation', 'read_arms', 'plan_flags', 'plan_command', 'control_flags',
-           'control_command']
+           'graded_looks', 'score_words', 'played_by_both', 'read_evaluation', 'read_arms', 'plan_flags',
+           'plan_command', 'control_flags', 'control_command']
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #6b83deef
 """`wmvla plan`: episodes an arm for a planned difference; with an evaluation that is there, what it could have seen.
@@ -115,7 +115,31 @@ def anytime_lines(folder: Path, first: Sequence[EpisodeRecord], second: Sequence
         return [f"no test that may be looked at always: {why}; play them with `wmvla eval --order random` into another folder"]
     (one, other), left = in_turn(order, first, second)
     said = sequential_line(decide_records(one, other, SequentialConfig(level)))
-    return [said + f" ({left} further triples wait for earlier ones, which are still to be played)" * bool(left)]
+    said += f" ({left} further triples wait for earlier ones, which are still to be played)" * bool(left)
+    return [said, *graded_looks(one, other, level)]
+
+
+def graded_looks(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord], level: float) -> list[str]:
+    "The same by the score of success and speed, whose weight nobody chooses here; of several trainings also the recipe."
+    from wmvla.stats.anytime import decide_scores, decide_trainings
+    from wmvla.stats.graded import SCORE
+    from wmvla.stats.sequential import SequentialConfig
+
+    config = SequentialConfig(level)
+    try: found = decide_scores(first, second, config)
+    except UserError as odd: return [f"success and speed are not compared: {odd}"]
+    lines = [f"by success and speed, success x (1 - {SCORE.speed:g} x steps / limit), as valid: {score_words(found)}"]
+    if len({r.train_seed for r in first}) < 2: return lines
+    recipe = decide_trainings(first, second, config)
+    return [*lines, f"the recipe by the same, valid after any training, {recipe.n} trainings so far: {score_words(recipe)}"]
+
+
+def score_words(result: Any) -> str:
+    "p and interval of a `SequentialResult` of scores, hundredths of which are points."
+    from wmvla.stats.paired import telling
+
+    ends = telling(100 * result.interval.low, 100 * result.interval.high, sign="+")
+    return f"p = {result.p_value:.2g}, difference within {' to '.join(ends)} points"
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #b952ed40
 def played_by_both(
