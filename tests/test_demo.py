@@ -263,3 +263,20 @@ def test_run_json_is_whole(done):
         "record", "encode", "ask", "train", "path", "evaluate", "intervene", "judge", "report"]
     assert record["versions"]["mujoco"] == "3.3.2"
     assert record["checks"] and {"name", "passed", "saw", "fix", "unsure", "decides"} == set(record["checks"][0])
+
+
+@pytest.mark.slow
+def test_blind_policies_play_the_triples_of_a_finished_run(done, capsys):
+    _, run, *_ = done
+    before = digests(run), (run / "episodes.parquet").read_bytes()
+    for _ in range(2):  # the second time nothing is trained or played again
+        assert main(["blind", str(run), "--beside", "--workers", "1"]) == 0
+        said = capsys.readouterr().out.strip().splitlines()
+        assert said[-1] == str(run / "blind.json") and said[-2].startswith(("headroom: ", "no headroom: "))
+        rows, seen = read_parquet(run / "blind.parquet"), {r.triple for r in read_parquet(run / "episodes.parquet")}
+        made = {p: p.stat().st_mtime_ns for p in run.glob("blind/*/*/report.json")}
+    assert {r.arm for r in rows} == {"blind-state", "blind-mean", "blind-nearest", "no-state", "no-instruction"}
+    assert {r.triple for r in rows} == seen and all(0 <= r.progress <= 1 for r in rows)
+    assert made and before == (digests(run), (run / "episodes.parquet").read_bytes())
+    assert main(["compare", str(run), "F-video", "A", "--out", str(run / "claims/again")]) == 0
+    assert "\n- headroom: " in (run / "claims/again/claim.md").read_text()

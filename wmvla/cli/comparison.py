@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAYED_AS', 'checks_beside', 'preflight_beside', 'lacking', 'compare_flags', 'means_of', 'paired_report', 'graded_of',
-           'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags', 'jobs_of_run',
-           'jobs_of_flags', 'check_same_recipe', 'blind_command']
+           'looks_of', 'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags',
+           'jobs_of_run', 'jobs_of_flags', 'check_same_recipe', 'blind_command']
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #09536ce8
 """`wmvla compare`: any two arms of a run or of an evaluation, judged by rules that were written before the evidence.
@@ -24,7 +24,7 @@ from typing import Any
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from .policies import success_report
 from .record import open_dataset
-from .statistics import read_evaluation
+from .statistics import anytime_lines, read_evaluation
 from ..core import EpisodeRecord, UserError
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #4efe0a0c
@@ -112,6 +112,16 @@ def graded_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list
     except UserError as odd: return [f"steps are not compared: {odd}"]
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #f6e91a70
+def looks_of(folder: Path, records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
+    "The tests that may be looked at always, a line each; none where the episodes were not played in random order."
+    from wmvla.stats.contrasts import rows_of
+    from wmvla.stats.order import no_anytime, read_order
+
+    one, other = rows_of(records, first), rows_of(records, second)
+    if no_anytime(read_order(folder), [r.triple for r in (*one, *other)]): return []
+    return anytime_lines(folder, one, other, 0.95)
+
+
 def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, common: bool = False) -> tuple[str, Any, Any]:
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
@@ -129,7 +139,7 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     left = ""
     if common: records, left = common_trainings(records, (*arms[:2], *roles.controls))
     evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder))
-    report = paired_report(records, arms[0], arms[1], checks)
+    report = "\n".join([paired_report(records, arms[0], arms[1], checks), *looks_of(folder, records, arms[0], arms[1])])
     return f"{report}\nnote: {left}" if left else report, claim(evidence), evidence
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac
@@ -225,11 +235,11 @@ def jobs_of_flags(args: argparse.Namespace) -> tuple[list, Any]:
 
 def check_same_recipe(job: Any) -> Any:
     "The data of a finished training; `UserError` where the job is not the one that it was trained by."
-    from wmvla.train.batches import load_data
+    from wmvla.lab.checked import data_of
     from wmvla.train.config import job_key
     from wmvla.train.loop import read_report
 
-    data = load_data(job.dataset, job.store, job.split, job.policy, labels=job.train.labels)
+    data = data_of(job)
     if (report := read_report(job.home)).key == job_key(job, data): return data
     raise UserError(f"{job.home} was trained by another recipe, or on other data, than is named; repeat the flags of its "
                     f"`wmvla train` (it took --steps {report.steps} --labels {report.labels}), so that all learn alike.")
