@@ -51,11 +51,11 @@ setup(
         "Programming Language :: Python :: 3 :: Only",
     ],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={f"{package}.{part}": ["static/*"] for part in ("view", "dashboards")},  # what a browser runs
+    package_data={f"{package}.view": ["static/*"]},  # the player of the browser
     cmdclass={"build_py": BuildWithNotebooks},
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=split(cfg["requirements"]),
-    extras_require={name: split(cfg[f"{name}_requirements"]) for name in ("dev", "rerun", "voila")},
+    extras_require={"dev": split(cfg["dev_requirements"])},
     entry_points={"console_scripts": split(cfg["console_scripts"]), "nbdev": [f"{package}={package}._modidx:d"]},
 )
