@@ -103,7 +103,7 @@ def test_a_damaged_encoder_is_trained_again_to_the_same_latents(made, capsys):
         raw = Path("enc", name).read_bytes()
         Path("enc", name).write_bytes(raw[: len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 1]) + raw[len(raw) // 2 + 1 :])
         code, said = call(capsys, *encode)
-        assert code == 2 and "enc/m" in said and "--repair" in said, said
+        assert code == 2 and "enc/" in said and "--repair" in said, said
         code, said = call(capsys, *encode, "--repair")
         assert code == 0, said
         for aside in Path().glob("enc.replaced-*"):

@@ -41,7 +41,7 @@ def unit_spread(x: Float[Tensor, "row column"], fitted: Tensor) -> Float[Tensor,
 
 def ridge_errors(
     x: Float[Tensor, "row column"], y: Float[Tensor, "row out"], fitted: Tensor, asked: Tensor  # masks of rows
-) -> list[Float[Tensor, " row"]]:
+) -> list[Float[Tensor, " sample"]]:
     "Squared error of the asked rows, for each penalty, by ridges on the fitted rows."
     columns, mean = unit_spread(x, fitted), y[fitted].mean(0)
     weights = ridge_weights(columns[fitted], y[fitted] - mean, PENALTIES)

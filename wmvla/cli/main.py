@@ -172,8 +172,8 @@ def help_command(args: argparse.Namespace) -> None:
 # %% ../../nbs/95_cli/12_main.ipynb #5de4326f
 def usage() -> str:
     "What `wmvla --help` prints."
-    order = ("demo collect replay data coc preflight encode tokens prophet check train eval export offline intervene control run "
-             "plan compare runs dashboard")
+    order = ("demo collect replay data coc preflight encode tokens prophet check train primary eval blind export offline "
+             "intervene control run plan compare runs dashboard")
     rows = "\n".join(f"  {name:<10} {COMMANDS[name].help}" for name in (*order.split(), "lab", "help", "libero-pro"))
     head = "usage: wmvla COMMAND [flags], or wmvla --version"
     return f"{head}\n\ncommands:\n{rows}\n\n`wmvla COMMAND --help` lists flags with units and defaults."

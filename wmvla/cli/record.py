@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['collect_flags', 'collect_command', 'replay_flags', 'choose_episodes', 'replay_log', 'replay_command', 'coc_flags',
-           'coc_columns', 'is_played', 'coc_played', 'tell_labels', 'coc_command', 'dataset_flag', 'split_flag',
-           'open_dataset', 'encoder_flags', 'encode_flags', 'choose_encoder', 'verify', 'encode', 'libero_pro_command']
+           'coc_columns', 'is_played', 'coc_played', 'coc_command', 'dataset_flag', 'split_flag', 'open_dataset',
+           'encoder_flags', 'encode_flags', 'choose_encoder', 'verify', 'encode', 'libero_pro_command']
 
 # %% ../../nbs/95_cli/02_record.ipynb #54b53863
 """`wmvla collect`, `wmvla replay`, `wmvla coc`, `wmvla encode` and `wmvla libero-pro`, which fetches.
@@ -116,8 +116,8 @@ def is_played(folder: Path) -> bool:
     return (folder/"episodes.parquet").is_file() or (folder/"rollouts.jsonl").is_file()
 
 
-def coc_played(args: argparse.Namespace) -> None:
-    "`wmvla.coc.played.generate_played`, of the episodes of a run that have a trace."
+def coc_played(args: argparse.Namespace) -> tuple[list, Path]:
+    "(labels, their file) of the episodes of a run that have a trace."
     from wmvla.coc.generate import check_backend
     from wmvla.coc.played import RUN_LABELS, generate_played
     from wmvla.dashboards.inspector import gallery_in
@@ -129,30 +129,25 @@ def coc_played(args: argparse.Namespace) -> None:
     traced = [(take.record, take.trace) for take in takes if take.trace is not None]
     if not traced: raise UserError(f"No episode of {args.dataset} has a trace; `wmvla eval --trace light` keeps them.")
     out = args.out or Path(args.dataset)/RUN_LABELS
-    tell_labels(generate_played(traced, out, args.workers), out)
+    return generate_played(traced, out, args.workers), out
 
-
-def tell_labels(labels: list, out: Path) -> None:
-    "How many episodes are labelled, and where; exit 1 where one failed."
-    from wmvla.coc.generate import labels_sentence
-
-    print(labels_sentence(labels))
-    print_made(out)
-    if any(label.error for label in labels): raise SystemExit(1)
 
 
 @command("coc", "coc generate: what a robot does and why, from the simulator; continues after a kill; coc columns: for LeRobot",
          coc_flags)
 def coc_command(args: argparse.Namespace) -> None:
     "`wmvla.coc.generate.generate_labels`."
-    from wmvla.coc.generate import generate_labels, labels_path
+    from wmvla.coc.generate import generate_labels, labels_path, labels_sentence
 
-    if args.action == "generate" and is_played(Path(args.dataset)): return coc_played(args)
-    table = read_source(args)
-    if args.action == "columns": return coc_columns(args, table)
-    out = args.out or labels_path(table)
-    labels = generate_labels(table, out, args.backend, choose_episodes(table, args.episodes, args.count), args.workers)
-    tell_labels(labels, out)
+    if args.action == "generate" and is_played(Path(args.dataset)): labels, out = coc_played(args)
+    else:
+        table = read_source(args)
+        if args.action == "columns": return coc_columns(args, table)
+        out, asked = args.out or labels_path(table), choose_episodes(table, args.episodes, args.count)
+        labels = generate_labels(table, out, args.backend, asked, args.workers)
+    print(labels_sentence(labels))
+    print_made(out)
+    if any(label.error for label in labels): raise SystemExit(1)
 
 # %% ../../nbs/95_cli/02_record.ipynb #a9eed8c7
 def dataset_flag(parser: argparse.ArgumentParser) -> None:

@@ -201,5 +201,5 @@ def play(
     with at_home(self, f"play {self.arm} {task}"):
         record, = evaluate([job], config, folder/"plays.jsonl", film_mp4 if film else None, f"{self.arm} on {task}")
     used = self.data is not None and (triple.task, triple.init_seed) in used_states(self.data.table)
-    film = folder/record.video if record.video else None
-    return Episode(record, read_trace(trace_path(job, config)), film, seed, used, self)
+    shown = folder/record.video if record.video else None
+    return Episode(record, read_trace(trace_path(job, config)), shown, seed, used, self)

@@ -195,8 +195,8 @@ class PairTable:
     def kept(self, triples: Bool[np.ndarray, " triple"]) -> "PairTable":
         "The table of some triples, which every training has some of."
         tasks, task = np.unique(self.task[triples], return_inverse=True)
-        parts = (part[:, triples] for part in (self.first, self.second, self.played))
-        return PairTable(*parts, task, tuple(self.tasks[t] for t in tasks))
+        first, second, played = (part[:, triples] for part in (self.first, self.second, self.played))
+        return PairTable(first, second, played, task, tuple(self.tasks[t] for t in tasks))
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #42251d6c
 def pair_table(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord]) -> PairTable:

@@ -266,13 +266,15 @@ def studentized_reach(
     top: Float[np.ndarray, " episode"],  # sums of the numerator
     bottom: Float[np.ndarray, " episode"],
     draws: Int[np.ndarray, "resample episode"],  # how often each cluster was drawn
+    signed: bool = False,  # numerators may be below 0: the reach of the ratio itself
 ) -> float:
     "95 % reach of the log ratio, on both sides alike, by a bootstrap of Student's t (Hall, The Bootstrap, 1992, section 3.5)."
     def error(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Log ratio and its standard error by linearisation."
+        "Log ratio (or the ratio) and its standard error by linearisation."
         a, b = count @ top, np.maximum(count @ bottom, 1e-12)
         square = count @ top**2 - 2 * a / b * (count @ (top * bottom)) + (a / b) ** 2 * (count @ bottom**2)
-        return np.log(np.maximum(a / b, 1e-12)), np.sqrt(np.maximum(square, 0.0)) / np.maximum(a, 1e-12)
+        spread = np.sqrt(np.maximum(square, 0.0))
+        return (a / b, spread / b) if signed else (np.log(np.maximum(a / b, 1e-12)), spread / np.maximum(a, 1e-12))
 
     (centre, own), (logs, errors) = error(np.ones((1, len(top)))), error(draws.astype(float))
     seen = errors > 1e-9  # a draw of one cluster alone has none
@@ -299,6 +301,8 @@ def clustered_bootstrap_ratio(
     tail, ratios = expanded_tail(len(ids)), (draws @ top) / np.maximum(draws @ bottom, 1e-12)
     low, high = np.quantile(ratios, [tail, 1 - tail])
     if len(ids) < FEW_CLUSTERS:
-        reach = math.exp(studentized_reach(top, bottom, draws))
-        low, high = min(low, estimate / reach), max(high, estimate * reach)
+        signed = not (top > 0).all()  # a difference over an error has no logarithm
+        reach = studentized_reach(top, bottom, draws, signed)
+        wider = [estimate - reach, estimate + reach] if signed else estimate * np.exp([-reach, reach])
+        low, high = min(low, wider[0]), max(high, wider[1])
     return Interval(estimate, float(low), float(high))

@@ -201,7 +201,8 @@ def decompose(records: Sequence[EpisodeRecord], claimed: str = "F", baseline: st
     for c in contrasts:
         share = None if beside is None or most is None else fieller(beside.sum(c), most, beside.interval)
         parts.append(GainPart(c.part, str(c), table.points(table.sum(c)), share))
-    gain, oracle = table.values[claimed] - table.values[baseline], beside and beside.points(most)
+    gain = table.values[claimed] - table.values[baseline]
+    oracle = None if beside is None or most is None else beside.points(most)
     return Decomposition(claimed, baseline, table.points(gain), tuple(parts), oracle, table.trainings, len(table.task), partial)
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #885b9dcf

@@ -22,6 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.error import FFmpegError
 import numpy as np
 from jaxtyping import UInt8
 
@@ -95,7 +96,7 @@ def film_pictures(
     "The pictures at some places of a film, in the order asked for; none of a film that cannot be read."
     try:
         with av.open(str(film)) as container: frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-    except (av.error.FFmpegError, OSError, IndexError): return []
+    except (FFmpegError, OSError, IndexError): return []
     if not frames: return []
     return [frames[round(min(max(share, 0), 1)*(len(frames) - 1))] for share in shares]
 
