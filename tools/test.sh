@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY=PASSIVE # as many tests as cores run side by side: a thre
 stages="ruff clean export readme notebooks pytest"
 target="make test"
 if [ "${1:-}" = --all ]; then
-    stages="types heavy lessons slow" target="make test-all"
+    stages="types heavy lessons slow weekly" target="make test-all"
     shift
 fi
 for name in "$@"; do
@@ -57,18 +57,21 @@ readme() { python tools/readme.py --check; }
 lessons() { OMP_NUM_THREADS=1 timeout 1800 nbdev_test --n_workers 2 --timing "$@"; }
 # whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
 studies='agreement|calibration|calibration_worlds|closed_loop|experts|path|smolvla_path|phases|representations|sequential|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
-long="^($studies|03_skills|04_calibration|10_lerobot_train|10_path|11_forks)[.]"
+long="^($studies|03_skills|04_calibration|07_film|07_what_if|07a_imagined|08a_inspected|10_lerobot_train|10_path|11_forks)[.]"
+# whole studies again, a minute or more each even at their tiny sizes: `tools/test.sh --all weekly` alone runs them
+weekly='^(answer|calibration_worlds|representations|smolvla_path)[.]'
 # what `make test-all` runs whole, with WMVLA_SLOW, is left to it
 simulated='libero|libero_experts|record|replay|closed_loop|suites|initial_states'
 notebooks() { lessons --skip_file_re "^[_.]|$long|^[0-9]+_($simulated)[.]"; }
-heavy() { lessons --file_re "$long"; }
+heavy() { lessons --file_re "$long" --skip_file_re "$weekly"; }
+weekly() { lessons --file_re "$weekly"; }
 
 # lessons that take minutes ask for WMVLA_SLOW: the comparison with LeRobot's own LIBERO, a round trip through a recording of it, ...
 slow_lessons() {
     WMVLA_SLOW=1 lessons --file_re "^[0-9]+_($simulated|sensing|success_rates|workers|catalogue|machine)[.]"
 }
 
-wanted=${*:-$stages}
+wanted=${*:-${stages% weekly}}
 stage ruff ruff check .
 stage clean clean
 stage export export_in_sync
@@ -78,6 +81,7 @@ stage pytest pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 stage types pyright --level error
 stage heavy heavy
 stage lessons slow_lessons
+stage weekly weekly
 stage slow pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -120,7 +120,7 @@ def find(self: PolicyAsker, what: str, trace: Trace, tell: Tell = untold) -> Epi
 
 # %% ../../nbs/88_lab/08a_inspected.ipynb #b96e2c5b
 @patch
-def inspect(
+def inspect(  # pyright: ignore[reportRedeclaration]
     self: Episode,
     beside: Episode | None = None,  # of the same task, initial state and noise
 ) -> Any:
@@ -136,7 +136,7 @@ def inspect(
     kept = lambda ep: None if ep.policy is None else plays_of(ep.policy)/findings_name(ep.record)
     takes = {episode_id(ep.record): Take(ep.record, ep.film, ep.trace, ep.used, kept(ep)) for ep in episodes}
     if len(takes) < len(episodes): raise UserError("Both are the same episode; choose one of another policy or memory.")
-    names, asker = list(takes), PolicyAsker(ep.policy for ep in episodes if ep.policy is not None)
+    names, asker = list(takes), cast(Any, PolicyAsker(ep.policy for ep in episodes if ep.policy is not None))
     return inspected(Gallery("", takes, (self.record.arm, "A")), names[0], names[1] if beside else "", asker=asker)
 
 
@@ -150,4 +150,4 @@ def inspect(  # noqa: F811
     from wmvla.dashboards.inspector import read_gallery
     from wmvla.dashboards.widget import inspected
 
-    return inspected(read_gallery(self.path, labels=labels), episode, asker=PolicyAsker(self.trained.values()))
+    return inspected(read_gallery(self.path, labels=labels), episode, asker=cast(Any, PolicyAsker(self.trained.values())))
