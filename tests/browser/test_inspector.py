@@ -304,9 +304,10 @@ def test_a_planted_lie_of_a_labels_file_is_marked(gallery, filmed, look, tmp_pat
     """Two files of labels, of the simulator and of a model, through the gallery to the lanes."""
     record = gallery.takes[filmed["id"]].record
     names = "the disc"
-    parts = [Segment(0, 60, "approach", names, "The hand moves toward the disc", "the gripper is empty"),
-             Segment(60, record.steps, "push", names, "The hand pushes the disc", "a finger touches it")]
-    lie = Segment(80, 120, "lift", names, "The hand lifts the disc", "both fingers hold it")
+    pushed, lied, ends = (record.steps * share // 100 for share in (40, 55, 80))
+    parts = [Segment(0, pushed, "approach", names, "The hand moves toward the disc", "the gripper is empty"),
+             Segment(pushed, record.steps, "push", names, "The hand pushes the disc", "a finger touches it")]
+    lie = Segment(lied, ends, "lift", names, "The hand lifts the disc", "both fingers hold it")
     of = "", "", played_mark(record), record.steps, (names,)
     text = lambda own: (tuple(s.start for s in own), tuple(own), joined_text(own))
     label = lambda backend, own: CocLabel(0, "", *text(own), backend, f"{backend}-1", *of)
@@ -316,14 +317,14 @@ def test_a_planted_lie_of_a_labels_file_is_marked(gallery, filmed, look, tmp_pat
     for name in ("truth", "model"): add_labels(told, tmp_path / f"{name}.jsonl")
     path = tmp_path / "told.html"
     path.write_text(gallery_html(told, filmed["id"]))
-    seen = look(address(path, filmed["id"], 88))
+    seen = look(address(path, filmed["id"], (lied + ends) // 2))
     assert seen.page.locator(".wmi-against").all_text_contents() == ["The hand lifts the disc"]
     said = seen.page.locator(".wmi-now").text_content()
     assert "but meanwhile: The hand pushes the disc" in said
     assert seen.page.locator(".wmi-keyframe").count() == 2
     seen.page.locator(".wmi-keyframe").nth(0).click()
     seen.page.wait_for_function("document.querySelector('.wmi-play').textContent === '▶'")
-    assert shown_step(seen) == 60 and seen.complaints == []
+    assert shown_step(seen) == pushed and seen.complaints == []
     seen.keep("inspector-coc")
 
 
