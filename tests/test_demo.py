@@ -276,6 +276,7 @@ def test_blind_policies_play_the_triples_of_a_finished_run(done, capsys):
         rows, seen = read_parquet(run / "blind.parquet"), {r.triple for r in read_parquet(run / "episodes.parquet")}
         made = {p: p.stat().st_mtime_ns for p in run.glob("blind/*/*/report.json")}
     assert {r.arm for r in rows} == {"blind-state", "blind-mean", "blind-nearest", "no-state", "no-instruction"}
+    assert {r.train_seed for r in rows if r.arm == "blind-mean"} == {0, 1}, "each training's own labels are played again"
     assert {r.triple for r in rows} == seen and all(0 <= r.progress <= 1 for r in rows)
     assert made and before == (digests(run), (run / "episodes.parquet").read_bytes())
     assert main(["compare", str(run), "F-video", "A", "--out", str(run / "claims/again")]) == 0
