@@ -56,6 +56,7 @@ def tilted_shares(
     for _ in range(12):  # Newton on 1 / sum = 1: concave, so after the first step it climbs to the root
         inverse = 1 / (eta[..., None] + lift)
         total, slope = (counts * inverse).sum(-1), (counts * inverse**2).sum(-1)
+        if np.abs(total - 1).max() < 1e-12: break
         eta = np.maximum(eta + total * (total - 1) / slope, floor + 1e-9 * n)
     shares = counts / (eta[..., None] + lift)
     rest = 1 - shares.sum(-1, keepdims=True)  # not 0 only where an outcome that was never seen is needed
@@ -79,15 +80,15 @@ def score_limit(
     counts: Float[np.ndarray, "*resample task outcome"],
     values: Float[np.ndarray, " outcome"],
     weights: Float[np.ndarray, " task"],
-    z: float,  # > 0: the lower limit, < 0: the upper one
+    z: Float[np.ndarray, " *resample"] | float,  # > 0: the lower limit, < 0: the upper one
 ) -> Float[np.ndarray, " *resample"]:
     "The weighted mean that lies |z| of its own standard errors from the observed one; leading axes are separate tables."
     estimate, size = (counts @ values / counts.sum(-1)) @ weights, counts.sum((-1, -2))
     low, high = np.zeros(estimate.shape), np.ones(estimate.shape)
     for _ in range(34):
         middle = (low + high) / 2
-        mean, variance = pushed(counts, values, weights, math.copysign(1, z) * size * middle / (1 - middle))
-        near_enough = np.abs(estimate - mean) <= abs(z) * np.sqrt(variance) + 1e-9
+        mean, variance = pushed(counts, values, weights, np.sign(z) * size * middle / (1 - middle))
+        near_enough = np.abs(estimate - mean) <= np.abs(z) * np.sqrt(variance) + 1e-9
         low, high = np.where(near_enough, middle, low), np.where(near_enough, high, middle)
     return mean
 
@@ -106,7 +107,7 @@ def stratified_interval(
     if len(n) > 1 and (n < 2).any():
         return Interval(estimate, math.nan, math.nan)
     z = float(special.ndtri(0.5 + level / 2))
-    low, high = (float(score_limit(counts[None], values, weights, side)[0]) for side in (z, -z))
+    low, high = score_limit(np.stack([counts, counts]), values, weights, np.array([z, -z])).tolist()
     return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
