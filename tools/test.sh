@@ -62,7 +62,7 @@ long="^($studies|03_skills|04_calibration|07_film|07_what_if|07a_imagined|08a_in
 weekly='^(answer|calibration_worlds|representations|smolvla_path)[.]'
 # what `make test-all` runs whole, with WMVLA_SLOW, is left to it
 simulated='libero|libero_experts|record|replay|closed_loop|suites|initial_states'
-notebooks() { lessons --skip_file_re "^[_.]|$long|^[0-9]+_($simulated)[.]"; }
+notebooks() { lessons --skip_file_re "^[_.]|$long|$weekly|^[0-9]+_($simulated)[.]"; }
 heavy() { lessons --file_re "$long" --skip_file_re "$weekly"; }
 weekly() { lessons --file_re "$weekly"; }
 
