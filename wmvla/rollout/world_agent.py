@@ -84,19 +84,27 @@ class DonorBank:
 
     predicted: Float32[Tensor, "donor k d"]  # normalised latents, as the policy's Prophet gives them
     instruction: tuple[str, ...]  # of the episode each was made in
+    episode: tuple[int, ...] = ()  # which one; empty, as in banks of before: each donor is of its own
+    step: tuple[int, ...] = ()  # at which of its frames; empty: at the first
 
-    def draw(self, source: str, instruction: str, random: torch.Generator) -> Float32[Tensor, "1 k d"]:
-        "A donor for `shuffle` (any) or `wrong_task` (another instruction); `UserError` where there is none."
-        allowed = [i for i, text in enumerate(self.instruction) if source == "shuffle" or text != instruction]
+    def draw(self, source: str, instruction: str, random: torch.Generator, step: int = 0) -> Float32[Tensor, "1 k d"]:
+        """A donor of a drawn episode, made nearest to `step`: for `shuffle` of the same instruction (of any, if no other has it),
+        for `wrong_task` of another one. `UserError` where there is none."""
+        texts = enumerate(self.instruction)
+        allowed = [i for i, text in texts if (text == instruction) == (source == "shuffle")]
+        if source == "shuffle": allowed = allowed or [*range(len(self.instruction))]
         if not allowed:
             raise UserError(f"No prediction of another task is in the donor bank for '{source}'; use more than one task.")
-        chosen = allowed[torch.randint(len(allowed), (), generator=random)]
-        return self.predicted[chosen][None]
+        episodes = sorted({self.episode[i] if self.episode else i for i in allowed})
+        lender = episodes[torch.randint(len(episodes), (), generator=random)]
+        own = [i for i in allowed if (self.episode[i] if self.episode else i) == lender]
+        return self.predicted[min(own, key=lambda i: abs((self.step[i] if self.step else 0) - step))][None]
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #d239e880
 def save_donors(bank: DonorBank, path: str | Path) -> Path:
     "Store a bank as one safetensors file; atomic."
-    tensors, words = {"predicted": bank.predicted.contiguous()}, {"instruction": json.dumps(bank.instruction)}
+    tensors, words = {"predicted": bank.predicted.contiguous()}, {
+        name: json.dumps(getattr(bank, name)) for name in ("instruction", "episode", "step")}
     write_weights(path, tensors, words | {SEAL: tensors_seal(tensors, words)})
     return Path(path)
 
@@ -107,7 +115,8 @@ def load_donors(path: str | Path) -> DonorBank:
         raise UserError(f"There is no donor bank at {path}; build one with build_donors before a rollout with shuffled memory.")
     tensors, about = read_tensors(path, remedy := "move it away, and repeat the command that made it")
     check_tensors(tensors, about, path, remedy)
-    try: return DonorBank(tensors["predicted"], tuple(json.loads(about["instruction"])))
+    told = lambda name, absent=None: tuple(json.loads(about.get(name, absent) or about[name]))
+    try: return DonorBank(tensors["predicted"], told("instruction"), told("episode", "[]"), told("step", "[]"))
     except (KeyError, ValueError) as e: raise damaged(path, f"it is no donor bank: {e!r}", remedy) from e
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #8a600023
@@ -284,7 +293,7 @@ def policy_sample(
 def predict(agent: WorldAgent, request: Request, memory: EpisodeMemory, given: dict[str, Tensor]) -> PolicyOutput:
     "The output of an arm with a memory, for one episode."
     bank = agent.donors if agent.memory in DONATED else None
-    donor = None if bank is None else bank.draw(agent.memory, request.instruction, memory.random)
+    donor = None if bank is None else bank.draw(agent.memory, request.instruction, memory.random, request.seen.step)
     source, forked = None if agent.memory == agent.trained else agent.memory, fork_of(agent.memory)
     if forked is not None: source, given = "oracle", given if forked[1] is None else diluted(agent.policy, given, forked[1])
     return agent.policy(PolicyInput(**given), memory=source, generator=memory.random, donor=donor)

@@ -29,6 +29,7 @@ from ..rollout.agent import Request, Seen
 from ..rollout.batching import Sample
 from ..checks.batch_invariance import ask, film_of
 from ..ablate.memory import RatioRow, ratio_row
+from ..ablate.offline import same_phase
 from ..rollout.lerobot_agent import LeRobotAgent, sample_of, lerobot_episode, without_figures
 from .smolvla_training import GridJob
 
@@ -37,9 +38,11 @@ Corruption = Callable[[Sequence[Request], Sequence[Sample]], list[Sample]]  # th
 
 
 def donor_memories(requests: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
-    "Each decision with the memory's frames of the next one, which is of another episode."
-    names, following = ("world_frames", "world_frames_mask"), [*samples[1:], samples[0]]
-    return [own | {k: other[k] for k in names} for own, other in zip(samples, following, strict=True)]
+    "Each decision with the memory's frames of another episode of its task (see `same_phase`) at the same step."
+    names, episode = ("world_frames", "world_frames_mask"), np.array([r.slot for r in requests])
+    task = np.unique([r.instruction for r in requests], return_inverse=True)[1]
+    found = same_phase(episode, task, np.array([float(r.seen.step) for r in requests]), np.random.default_rng(0))
+    return [own | {k: samples[i][k] for k in names} for own, i in zip(samples, found, strict=True)]
 
 # %% ../../nbs/90_studies/03_smolvla_offline.ipynb #5a1e0e08
 def oracle_memories(
