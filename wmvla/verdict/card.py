@@ -19,7 +19,7 @@ from ..stats.contrasts import RECIPE_TRAININGS, own_memory, could_see, recipe_li
 from ..stats.paired import in_points
 from .decomposition import decomposition_table
 from .required_checks import instrument_lines, ratio_line, refusals
-from .rules import Evidence, Verdict
+from .rules import CASTS, Evidence, Verdict
 
 # %% ../../nbs/70_verdict/02_card.ipynb #690789fe
 def limits_of(evidence: Evidence) -> list[str]:
@@ -65,7 +65,7 @@ def claim_card(verdict: Verdict, evidence: Evidence) -> str:
     lines += [f"- {line}" for line in question_lines(evidence)]
     lines += [f"- baseline {roles.baseline}: success {evidence.baseline}", f"- {passed} of {len(evidence.checks)} checks passed"]
     if own_memory(roles.claimed): lines += [f"- {line}" for line in instrument_lines(evidence.checks)]
-    played = {part: getattr(roles, part) for part in ("capacity", "present", "history")}
+    played = {part: getattr(roles, part) for part in CASTS}
     lines += [f"- {part} control: {', '.join(arms)}" for part, arms in played.items() if arms]
     lines += [f"- {note}" for note in evidence.notes]
     lines += task_lines(evidence)
