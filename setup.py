@@ -51,7 +51,7 @@ setup(
         "Programming Language :: Python :: 3 :: Only",
     ],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={f"{package}.view": ["static/*"]},  # the player of the browser
+    package_data={f"{package}.{part}": ["static/*"] for part in ("view", "dashboards")},  # scripts of the browser
     cmdclass={"build_py": BuildWithNotebooks},
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",

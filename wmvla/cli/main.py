@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['demo_flags', 'demo', 'run_flags', 'run_command', 'runs_flags', 'show_run', 'runs_command', 'dashboard_flags',
-           'dashboard', 'lab_flags', 'lab', 'help_flags', 'help_command', 'usage', 'dispatch', 'main', 'complain']
+           'watch_page', 'dashboard', 'lab_flags', 'lab', 'help_flags', 'help_command', 'usage', 'dispatch', 'main',
+           'complain']
 
 # %% ../../nbs/95_cli/12_main.ipynb #514faefa
 """The `wmvla` command.
@@ -29,7 +30,7 @@ import wmvla.cli.policies  # registers train, eval
 import wmvla.cli.preflight  # registers preflight
 import wmvla.cli.statistics  # registers plan
 import wmvla.cli.world  # registers tokens, prophet
-from .flags import COMMANDS, command, print_made
+from .flags import COMMANDS, command, list_flag, print_made
 from ..core import UserError, near, system_error, trouble
 from ..processes import exit_code, how_stopped, stoppable
 from ..ranges import Seed, Threads, number
@@ -124,7 +125,23 @@ def dashboard_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, default=None, metavar="file",
                         help="what a model says of its episodes, beside coc.jsonl of `wmvla coc generate RUN` (default: nothing)")
     parser.add_argument("--open", action="store_true", help="open it in a browser (default: print where it lies)")
+    parser.add_argument("--watch", action="store_true",
+                        help="a run that is going on, on a page of this machine that needs its printed address (default: a file)")
+    list_flag(parser, "--also", default=[], metavar="run", help="--watch: further runs beside it (default: none)")
+    parser.add_argument("--port", type=int, default=0, help="--watch: of that page (default: a free one)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+
+# %% ../../nbs/95_cli/12_main.ipynb #b1688e46
+def watch_page(args: argparse.Namespace) -> None:
+    "Serve `wmvla.dashboards.live_page.LivePage` until Ctrl-C or SIGTERM."
+    from wmvla.dashboards.live import watch_runs
+    from wmvla.dashboards.live_page import LivePage
+
+    with LivePage(watch_runs(args.run, *args.also, runs=args.runs), args.port) as page:
+        print("The page answers on this machine until Ctrl-C, at:", page.address, sep="\n", flush=True)
+        if args.open: webbrowser.open(page.address)
+        try: page.serve_forever()
+        except KeyboardInterrupt: print("The page is closed; the run itself goes on.", file=sys.stderr)
 
 
 @command("dashboard", "the episodes of a run in one page: films, gate, attention, actions, sentences", dashboard_flags)
@@ -134,6 +151,7 @@ def dashboard(args: argparse.Namespace) -> None:
 
     from wmvla.dashboards.inspector import write_dashboard
 
+    if args.watch: return watch_page(args)
     page = write_dashboard(args.run, args.runs, args.episode, args.out, args.labels or "")
     asked = f"?{urlencode({'episode': args.episode})}" if args.episode else ""
     if args.open: webbrowser.open(page.resolve().as_uri() + asked)

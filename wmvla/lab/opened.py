@@ -114,3 +114,15 @@ def open_run(
     folder = find_run(run, runs)
     found = read_run(folder)
     return OpenedRun(Run(folder.resolve(), found.record))
+
+# %% ../../nbs/88_lab/08_opened.ipynb #5567cad9
+@patch
+def watch(
+    self: OpenedRun,
+    *others: str | Path,  # further runs, by id or folder
+) -> Any:
+    "The run as it goes on, a widget. `UserError` for another run that does not exist."
+    from wmvla.dashboards.live import watch_runs
+    from wmvla.dashboards.live_page import LiveWidget
+
+    return LiveWidget(watch_runs(self.path, *others, runs=self.path.parent))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ParameterRow', 'parameter_table', 'MovedRow', 'length', 'weight_movement', 'moved_lines', 'ActionErrors',
-           'baseline_actions', 'masked_l1', 'acted_on', 'frame_chunks', 'action_errors', 'mean_change',
+           'baseline_actions', 'masked_l1', 'acted_on', 'frame_chunks', 'action_errors', 'mean_change', 'foretells',
            'prediction_evidence']
 
 # %% ../../nbs/45_train/01_evidence.ipynb #e6ea11db
@@ -149,14 +149,23 @@ def mean_change(policy: WorldPolicy, data: TrainData, chunk: int = 256) -> Float
     return (total / count.clamp(min=1)).float()
 
 
+def foretells(policy: WorldPolicy) -> bool:
+    "Has it a Prophet of the future?"
+    return policy.prophet is not None and policy.config.spec.foretells
+
+
 def prediction_evidence(
-    policy: WorldPolicy, data: TrainData, frames: Int[Tensor, " b"], most: int = 2048
+    policy: WorldPolicy,
+    data: TrainData,
+    frames: Int[Tensor, " b"],
+    most: int = 2048,  # frames
+    change: Float[Tensor, "k d"] | None = None,  # of `mean_change`; None: found here
 ) -> tuple[tuple[HorizonRow, ...], tuple[PredictionRow, ...]]:
     "Prophet beside its two baselines, by future step and by episode; empty for an arm without a Prophet of the future."
-    if policy.prophet is None or not policy.config.spec.foretells or not len(frames): return (), ()
+    if policy.prophet is None or not foretells(policy) or not len(frames): return (), ()
     given = batch_to(make_batch(data, frames[:: -(-len(frames) // most)], future=True), policy.latents.std.device).inputs
     future, mask = given.truth()
     history, future = policy.latents.normalise(given.history), policy.latents.normalise(future)
     with torch.no_grad(): predicted = policy.prophet(history, given.history_mask)
-    told = predicted, history[:, -1], future, mask, mean_change(policy, data)
+    told = predicted, history[:, -1], future, mask, mean_change(policy, data) if change is None else change
     return tuple(horizon_table(*told)), prediction_rows(*told, cast(Tensor, given.episode))

@@ -25,7 +25,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..core import UserError, progress, torch_threads
 from ..files import alone, held_names, read_dict, read_json, read_tensors, sweep, write_json, write_weights
@@ -166,7 +166,7 @@ def finished_report(job: TrainJob, key: str) -> TrainReport | None:
     return None
 
 
-def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
+def make_report(training: Training) -> TrainReport:
     "Gather the evidence of a finished training."
     job, data, policy, rows = training.job, training.data, training.policy, training.rows
     tail = rows[-max(1, len(rows) // 10) :]
@@ -175,12 +175,12 @@ def make_report(training: Training, before: dict[str, Tensor]) -> TrainReport:
     gates = [gate.detach().tanh().mean().item() for gate in raw_gates(policy)]
     error, step = training.best
     made = (job.checkpoint, job.best, *job.numbered.values()) if job.folder else ()
-    horizon, by_episode = prediction_evidence(policy, data, data.validation)
+    horizon, by_episode = prediction_evidence(policy, data, data.validation, change=training.change)
     return TrainReport(
         job.policy.arm, job.seed, job_key(job, data), data.table.dataset, data.table.revision, data.split.hash,
         data.store.fingerprint, len(rows), round(training.seconds, 2), action, world,
         action_errors(policy, data, data.validation), sum(gates) / len(gates) if gates else math.nan, rows[0].gate_gradient,
-        sum(row.nonfinite for row in rows), weight_movement(policy, before), horizon,
+        sum(row.nonfinite for row in rows), weight_movement(policy, training.start), horizon,
         store_cameras(data.store), step, error if step >= 0 else math.nan, training.waited / max(training.seconds, 1e-9),
         {p.name: digest for p in made if (digest := weights_digest(p))}, share, job.train.labels,
         job.seed if job.train.labels else None, by_episode)
@@ -219,11 +219,11 @@ def training_resumable(job: TrainJob, key: str) -> bool:
     return not any(n <= taken and checkpoint_problem(p, key) for n, p in job.numbered.items())
 
 
-def write_out(training: Training, before: dict[str, Tensor]) -> None:
+def write_out(training: Training) -> None:
     "The checkpoint and the report of a finished training."
     job = training.job
     save_policy(training.policy.eval(), job.checkpoint, job_key(job, training.data))
-    write_report(job.home, make_report(training, before))
+    write_report(job.home, make_report(training))
 
 # %% ../../nbs/45_train/09_loop.ipynb #34a12b90
 def take_over(job: TrainJob, data: TrainData) -> None:
@@ -261,8 +261,9 @@ def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
 def train_policy(job: TrainJob) -> TrainReport:
     """Train one arm with one seed, go on with it where it was killed, or return its report where it is already finished.
 
-    Writes metrics.jsonl, checkpoints/ (last, best, training.safetensors) and report.json to `job.folder`. Two runs of a job
-    give the same bytes of model.safetensors. Importable and picklable, so that `parallel_map` can run arms side by side.
+    Writes metrics.jsonl, evidence.jsonl, checkpoints/ (last, best, training.safetensors) and report.json to `job.folder`. Two
+    runs of a job give the same bytes of model.safetensors. Importable and picklable, so that `parallel_map` can run arms side
+    by side.
     """
     with torch_threads(job.train.threads):
         machine, few = open_machine(job.train), (job.train.labels, job.seed)
@@ -272,8 +273,7 @@ def train_policy(job: TrainJob) -> TrainReport:
         with begin_folder(job, job_key(job, data)) if machine.is_main_process else nullcontext():
             machine.wait_for_everyone()
             policy = new_policy(job, data)
-            before = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
             training = run_training(policy.train(), data, job, training_resumable(job, job_key(job, data)))
-            if training.machine.is_main_process: write_out(training, before)
+            if training.machine.is_main_process: write_out(training)
             training.machine.wait_for_everyone()
             return read_report(job.home)

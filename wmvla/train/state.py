@@ -78,6 +78,8 @@ class Training:
     seconds: float = 0.0  # of training, in all sessions
     waited: float = 0.0  # of them for data
     learners: dict[str, list[torch.nn.Parameter]] = field(default_factory=dict)  # looked up at the first step
+    start: dict[str, Tensor] = field(default_factory=dict)  # the weights before the first step, on the CPU
+    change: Tensor | None = None  # mean change of the latents, looked up at the first save
 
     @property
     def kept(self) -> WorldPolicy:
@@ -103,7 +105,8 @@ def new_training(
     config, part, device = job.train, machine.process_index, machine.device
     noise = Noise.of(job.seed, config.latent_noise, config.state_noise, device, part)
     draws = torch.Generator(device).manual_seed(seed_from("inside the policy", job.seed, part))
-    return Training(job, data, policy, optimiser, machine, noise, draws, moving_average(policy, config))
+    start = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
+    return Training(job, data, policy, optimiser, machine, noise, draws, moving_average(policy, config), start=start)
 
 # %% ../../nbs/45_train/04_state.ipynb #9a8d3c7f
 def state_tensors(training: Training) -> dict[str, Tensor]:
