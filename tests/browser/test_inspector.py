@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wmvla.ablate.imagined import Imagined
+from wmvla.ablate.latent_path import code_counts, path_through
 from wmvla.ablate.what_if import HeadEffect
 from wmvla.coc.labels import CocLabel, joined_text
 from wmvla.coc.played import played_mark
@@ -240,7 +241,11 @@ def found_page(gallery, filmed, tmp_path_factory):
                         ahead=(1, 3, 6, 8), pictures=cells)
     heads = tuple(HeadEffect(0, head, effect) for head, effect in ((2, 0.5), (0, 0.2), (3, 0.1), (1, 0.01)))
     sight = EncoderSight(rng.random((decisions, 8, 8)), "occlusion")
-    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), imagined=imagined, heads=heads, sight=sight)
+    latents = rng.normal(size=(filmed["steps"] + 1, 16)).cumsum(0)
+    ahead = np.minimum(trace.step[:, None] + 1 + np.arange(8), filmed["steps"])
+    way = path_through(latents, latents[ahead] + rng.normal(size=(decisions, 8, 16)))
+    way = dataclasses.replace(way, codes=rng.integers(0, 12, (filmed["steps"] + 1, 1)), book=64)
+    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), imagined=imagined, heads=heads, sight=sight, path=way)
     path = tmp_path_factory.mktemp("found") / "one.html"
     path.write_text(standalone_html(about_run([shown.record], "One episode"), [payload(shown)]))
     return path, shown
@@ -263,6 +268,45 @@ def test_what_was_imagined_stands_beside_what_came(found_page, filmed, look):
     assert rows.nth(2).locator(".wmi-cut").evaluate_all("cells => cells.map(c => c.title)") == nearest
     assert seen.network == [] and seen.complaints == []
     seen.keep("inspector-imagined")
+
+
+def ring(seen):
+    """Where the clock stands on the path, in pixels of the screen."""
+    box = seen.page.locator(".wmi-ring").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def dot(seen, step):
+    box = seen.page.locator(".wmi-frame").nth(step).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@slow
+def test_path_film_and_codes_are_one_selection(found_page, filmed, look):
+    """A click on the path moves film and clock, the clock moves the ring, a code goes to its next frame."""
+    path, shown = found_page
+    seen = look(address(path, filmed["id"], 4))
+    seen.page.wait_for_function("document.querySelector('.wmi-film video').readyState >= 2")
+    assert seen.page.locator(".wmi-frame").count() == filmed["steps"] + 1
+    assert ring(seen) == pytest.approx(dot(seen, 4), abs=1)
+    gaps = np.linalg.norm(shown.path.points[:, None] - shown.path.points, axis=-1) + 1e9 * np.eye(len(shown.path.points))
+    for step in gaps.min(1).argsort()[-3:].tolist():  # frames that no other one lies close to
+        seen.page.mouse.click(*dot(seen, step))
+        assert shown_step(seen) == step and ring(seen) == pytest.approx(dot(seen, step), abs=1)
+        seen.page.wait_for_function("!document.querySelector('.wmi-film video').seeking")
+        assert step / filmed["fps"] <= seen.page.evaluate(TIME) <= (step + 1) / filmed["fps"]
+    seen.page.locator(".wmi-player").focus()
+    seen.page.keyboard.press("Home")
+    assert ring(seen) == pytest.approx(dot(seen, 0), abs=1)
+    assert len(seen.page.locator(".wmi-ahead").get_attribute("points").split()) == 9
+    code, often = code_counts(shown.path)[0]
+    button = seen.page.locator(".wmi-code").first
+    assert button.text_content() == f"{code} {often}"
+    button.click()
+    assert shown_step(seen) == next(i for i in range(1, len(shown.path.codes)) if shown.path.codes[i, 0] == code)
+    assert "wmi-now-code" in button.get_attribute("class")
+    assert "Error against step" in seen.page.locator(".wmi-tracks").text_content() and seen.complaints == []
+    seen.keep("inspector-path")
 
 
 @slow

@@ -36,10 +36,10 @@ class Asker(Protocol):
     def what_if(self, trace: Trace, decision: int, memory: str, donor: Trace | None, tell: Tell) -> WhatIf:
         "A decision with another memory. `UserError` where that is impossible."; ...
     def find(self, what: str, trace: Trace, tell: Tell) -> EpisodeFindings:
-        "imagined, heads or sight of an episode. `UserError` where its policy has no such thing."; ...
+        "imagined, heads, sight or path of an episode. `UserError` where its policy has no such thing."; ...
 
 
-ASKED_FINDINGS = ("imagined", "heads", "sight")
+ASKED_FINDINGS = ("imagined", "heads", "sight", "path")
 MOST_DONORS = 30  # episodes to choose another memory from
 
 
@@ -51,7 +51,7 @@ def may_ask(gallery: Gallery, name: str, asker: Asker | None) -> dict[str, Any] 
     known: dict[str, bool] = {"truth": bool(gallery.labels.get(name))}
     if asker is None: silent = "The policies of these episodes are not known here; open their run with open_run(...).inspect()."
     else:
-        known |= {"imagined": found.imagined is not None, "heads": bool(found.heads), "sight": found.sight is not None}
+        known |= {name: bool(found.heads) if name == "heads" else getattr(found, name) is not None for name in ASKED_FINDINGS}
         try: memories = asker.memories(record)
         except UserError as e: silent = str(e)
     own = lambda r: (r.arm, r.train_seed, r.memory)

@@ -19,6 +19,7 @@ import torch
 
 from ..ablate.findings import EpisodeFindings, findings_name
 from ..ablate.imagined import imagined_of, replayed_frames
+from ..ablate.latent_path import latent_path_of
 from ..ablate.what_if import Tell, WhatIf, answers, head_effects, replayed_requests, untold
 from ..ablate.what_if import what_if as asked_again
 from ..core import EpisodeRecord, UserError
@@ -110,9 +111,10 @@ def what_if(self: PolicyAsker, trace: Trace, decision: int, memory: str, donor: 
 
 @patch
 def find(self: PolicyAsker, what: str, trace: Trace, tell: Tell = untold) -> EpisodeFindings:
-    "imagined, heads or sight of an episode."
+    "imagined, heads, sight or path of an episode."
     trained = self.faithful(trace)
     if what == "sight": return EpisodeFindings(sight=sight_at(trained, trace))
+    if what == "path": return EpisodeFindings(path=latent_path_of(*job_again(trained, trace), trace, tell))
     if what == "imagined": return EpisodeFindings(imagined=imagined_of(*job_again(trained, trace), trace, tell))
     found = head_effects(*job_again(trained, trace), trace)
     if not found: raise UserError(f"{trained.arm} has no gate, and no head that reads a memory; ask an arm F.")

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ..ablate.imagined import Imagined
+from ..ablate.latent_path import LatentPath, code_counts, code_words
 from ..ablate.what_if import HeadEffect
 from ..core import EpisodeRecord, UserError
 from ..encoders.sight import SIGHT_WORDS, EncoderSight
@@ -86,6 +87,7 @@ class ShownEpisode:
     instruction: str = ""  # what the policy was told
     used: bool = False  # the policy may have been trained on this initial state
     said: tuple[str, ...] = ()  # what could not be read of it
+    path: LatentPath | None = None  # through the latents of its policy
 
     @property
     def id(self) -> str: "The name of the episode in lists and addresses."; return episode_id(self.record)
@@ -218,6 +220,10 @@ def found_of(shown: ShownEpisode) -> dict[str, Any]:
     if shown.heads: found["heads"] = [asdict(e) for e in shown.heads]
     if (s := shown.sight) is not None:
         found["sight"] = {"how": SIGHT_WORDS[s.how], "maps": packed((255*s.maps).round().astype(np.uint8))}
+    if (way := shown.path) is not None:
+        codes = None if way.codes is None else way.codes.tolist()
+        found["path"] = {"points": packed(way.points), "foreseen": packed(way.foreseen), "explained": list(way.explained),
+                         "codes": codes, "counts": code_counts(way), "used": code_words(way)}
     if (seen := shown.imagined) is None: return found
     sheets = {name: picture_sheet(cells.reshape(-1, *cells.shape[2:])) for name, cells in seen.pictures.items()}
     near = None if seen.nearest is None else seen.nearest[:, [k - 1 for k in seen.ahead]].tolist()

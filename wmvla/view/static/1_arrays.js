@@ -58,7 +58,8 @@ function endOf(episode, decision) {
 function opened(payload) {
   const arrays = ["gate", "share", "entropy", "attention", "seen", "actions", "error", "baseline"];
   const sight = payload.sight ? { ...payload.sight, maps: unpack(payload.sight.maps) } : null;
-  return { ...payload, ...Object.fromEntries(arrays.map((name) => [name, unpack(payload[name])])), sight };
+  const path = payload.path ? { ...payload.path, points: unpack(payload.path.points), foreseen: unpack(payload.path.foreseen) } : null;
+  return { ...payload, ...Object.fromEntries(arrays.map((name) => [name, unpack(payload[name])])), sight, path };
 }
 
 /** Three digits, a real minus sign, and nothing in the place of what is no number. */

@@ -101,6 +101,17 @@ function errorTracks(episodes) {
   });
 }
 
+/** The error of the prediction, mean over future steps, from decision to decision; dashed that of copying the present. */
+function errorCurve(episode) {
+  const mean = (name) => episode.step.map((_, d) => (episode[name] ? meanAt(episode[name], d) : NaN)), own = mean("error"), copied = mean("baseline"), height = 50;
+  const high = Math.max(...[...own, ...copied].filter(Number.isFinite), 1e-9) * 1.1, y = (value) => height - (height * Math.min(value, high)) / high;
+  const draw = (scale) => [...level(scale, y(0), "0"), ...level(scale, y(high / 1.1), number(high / 1.1)),
+    make("svg:path.wmi-plan", { d: stairs(episode, copied, scale, y), style: { stroke: "var(--muted)" } }),
+    make("svg:path.wmi-curve", { d: stairs(episode, own, scale, y), style: { stroke: both(episode.colour) } })];
+  return { title: "Error against step", hint: `${episode.arm} s${episode.seed}, dashed: copy-last`, height, draw, owners: [episode],
+    words: (e, d) => (e === episode && d >= 0 ? `error ${number(own[d])}, copy-last ${number(copied[d])}` : null), brief: (e, d) => (d >= 0 ? number(own[d]) : "") };
+}
+
 /** What was executed, and dashed what the present chunk would have done next. */
 function actionTrack(episode) {
   const { actions } = episode, [, horizon, size] = actions.shape, height = 66;
@@ -181,6 +192,6 @@ function keyframeTrack(episode, play) {
 function tracksOf(episodes, pick, play) {
   const traced = episodes.filter((e) => e.step.length);
   return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
-    ...errorTracks(traced), ...traced.filter((e) => e.actions).map(actionTrack), ...traced.filter((e) => e.latency).map(timeTrack)]
+    ...errorTracks(traced), ...traced.filter((e) => e.error).map(errorCurve), ...traced.filter((e) => e.actions).map(actionTrack), ...traced.filter((e) => e.latency).map(timeTrack)]
     .filter(Boolean);
 }

@@ -223,11 +223,11 @@ function makePlayer(payloads, host, settings = {}) {
   const films = make("div.wmi-films", {}, episodes.map((e) => filmOf(e, clock, host)));
   const choice = attentionChoice(episodes, tracks.pick, () => rank()), first = episodes[0];
   const title = make("h3", {}, first.task, make("small", {}, ` initial state ${first.init}${first.used ? ", used in training" : ""}`));
-  const now = nowPanel(episodes, clock), imagined = episodes.map((e) => imaginedPanel(e, clock));
+  const now = nowPanel(episodes, clock), found = episodes.flatMap((e) => [imaginedPanel(e, clock), pathPanel(e, clock)]), codes = episodes.map((e) => codesPanel(e, clock));
   const ranked = make("div.wmi-rankings", {}), rank = () => { tracks.draw(); ranked.replaceChildren(...rankings()); };
   const rankings = () => episodes.map((e) => rankedHeads(e, tracks.pick, () => { root.querySelector(".wmi-choice")?.replaceWith(attentionChoice(episodes, tracks.pick, rank)); rank(); })).filter(Boolean);
   const root = make("section.wmi-player", { tabindex: 0, "aria-label": `Player: ${episodes.map((e) => `${e.arm}, seed ${e.seed}`).join(" and ")} on ${first.task}. Space plays, arrows move by decision, with shift by step.` },
-    title, first.instruction ? make("p.wmi-instruction", {}, `“${first.instruction}”`) : null, make("div.wmi-top", {}, films, imagined, now),
+    title, first.instruction ? make("p.wmi-instruction", {}, `“${first.instruction}”`) : null, make("div.wmi-top", {}, films, found, now), codes,
     settings.parting ? make("p.wmi-apart", {}, settings.parting.sentence) : null, transport(clock, moves), choice, ranked, tracks.root, askPanel(episodes, clock, host, settings.state || { asked: [], again: () => {} }), tip);
   ranked.replaceChildren(...rankings());
   root.addEventListener("keydown", (event) => keys(event, clock, moves));

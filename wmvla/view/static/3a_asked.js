@@ -1,9 +1,9 @@
-// What was asked about an episode, and what can be: another memory, what its heads do, whether it foresaw what came, where it looks.
+// What was asked about an episode, and what can be: another memory, what its heads do, whether it foresaw what came, where it looks, its path.
 
 const MEMORY_WORDS = { zero: "zeros", random: "noise", shuffle: "another episode's", history: "its own past", present: "the present again",
   off: "none", pred: "its own prediction", "oracle-expert": "the true future, the expert acting", "oracle-world": "the true future, the hand still" };
 const FINDINGS = { imagined: "Hold its predictions against what came", heads: "Rank its heads by taking each out",
-  sight: "Where its encoder looks", truth: "Say what happened (simulator)" };
+  sight: "Where its encoder looks", path: "Its path through latent space", truth: "Say what happened (simulator)" };
 const SHEET_WORDS = { came: "came", nearest: "nearest real frame", decoded: "predicted, decoded" };
 
 /** A picture of a sheet as an element; `place` counts from its upper left. */
