@@ -56,6 +56,6 @@ setup(
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=split(cfg["requirements"]),
-    extras_require={"dev": split(cfg["dev_requirements"])},
+    extras_require={name: split(cfg[f"{name}_requirements"]) for name in ("dev", "rerun")},
     entry_points={"console_scripts": split(cfg["console_scripts"]), "nbdev": [f"{package}={package}._modidx:d"]},
 )

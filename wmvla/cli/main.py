@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['demo_flags', 'demo', 'run_flags', 'run_command', 'runs_flags', 'show_run', 'runs_command', 'dashboard_flags',
-           'watch_page', 'dashboard', 'lab_flags', 'lab', 'help_flags', 'help_command', 'usage', 'dispatch', 'main',
-           'complain']
+           'watch_page', 'export_episodes', 'dashboard', 'lab_flags', 'lab', 'help_flags', 'help_command', 'usage',
+           'dispatch', 'main', 'complain']
 
 # %% ../../nbs/95_cli/12_main.ipynb #514faefa
 """The `wmvla` command.
@@ -128,6 +128,10 @@ def dashboard_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true",
                         help="a run that is going on, on a page of this machine that needs its printed address (default: a file)")
     list_flag(parser, "--also", default=[], metavar="run", help="--watch: further runs beside it (default: none)")
+    parser.add_argument("--rrd", type=Path, default=None, metavar="file",
+                        help="instead of a page a file for rerun's viewer, of all episodes or of --episode (default: none)")
+    parser.add_argument("--dataset", type=Path, default=None, metavar="folder",
+                        help="instead of a page a LeRobotDataset with language columns, of episodes played again (default: none)")
     parser.add_argument("--port", type=int, default=0, help="--watch: of that page (default: a free one)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
 
@@ -144,6 +148,17 @@ def watch_page(args: argparse.Namespace) -> None:
         except KeyboardInterrupt: print("The page is closed; the run itself goes on.", file=sys.stderr)
 
 
+def export_episodes(args: argparse.Namespace) -> None:
+    "`wmvla.dashboards.rrd.write_rrd` and `wmvla.dashboards.rollout_dataset.export_rollouts`."
+    from wmvla.dashboards.inspector import read_gallery
+    from wmvla.dashboards.rollout_dataset import export_rollouts
+    from wmvla.dashboards.rrd import write_rrd
+
+    gallery = read_gallery(args.run, args.runs, args.labels or "")
+    if args.rrd: print_made(write_rrd(gallery, args.rrd, args.episode))
+    if args.dataset: print_made(export_rollouts(gallery, args.dataset, args.episode))
+
+
 @command("dashboard", "the episodes of a run in one page: films, gate, attention, actions, sentences", dashboard_flags)
 def dashboard(args: argparse.Namespace) -> None:
     "`wmvla.dashboards.inspector.write_dashboard`."
@@ -152,6 +167,7 @@ def dashboard(args: argparse.Namespace) -> None:
     from wmvla.dashboards.inspector import write_dashboard
 
     if args.watch: return watch_page(args)
+    if args.rrd or args.dataset: return export_episodes(args)
     page = write_dashboard(args.run, args.runs, args.episode, args.out, args.labels or "")
     asked = f"?{urlencode({'episode': args.episode})}" if args.episode else ""
     if args.open: webbrowser.open(page.resolve().as_uri() + asked)
