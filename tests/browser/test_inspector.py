@@ -134,6 +134,8 @@ def test_an_address_names_episode_step_and_companion(page, gallery, filmed, look
     seen.page.keyboard.press("ArrowRight")
     assert "t=24" in seen.page.url and quote(beside) in seen.page.url  # to be copied
     assert "two trainings of one arm" in seen.page.locator(".wmi-apart").text_content()
+    assert seen.page.locator("path.wmi-distance").count() == 1
+    assert "Over the whole episode" in seen.page.locator(".wmi-now").text_content()
     seen.keep("inspector-two")
     lost = look(f"{page.as_uri()}?episode=nobody")
     assert "There is no episode nobody here" in lost.page.locator(".wmi-said").text_content()

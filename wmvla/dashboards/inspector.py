@@ -164,10 +164,10 @@ def parting_of(gallery: Gallery, first: str, second: str) -> Parting | None:
 
 # %% ../../nbs/78_dashboards/00a_inspector.ipynb #06c84c19
 def first_of(gallery: Gallery) -> str:
-    "The episode to begin with: filmed and traced before others, and one that does not end like its companion."
+    "The episode to begin with: filmed and traced, of the claimed arm, and one that does not end like its companion."
     pairs, takes = companions(gallery), gallery.takes
     split = lambda n: n in pairs and takes[n].record.success != takes[pairs[n]].record.success
-    rank = lambda n: (bool(takes[n].film) + bool(takes[n].trace), split(n), takes[n].record.arm == gallery.asked[0])
+    rank = lambda n: (bool(takes[n].film) + bool(takes[n].trace), takes[n].record.arm == gallery.asked[0], split(n))
     return max(takes, key=rank, default="")
 
 

@@ -23,6 +23,7 @@ from ..coc.played import PlayedJob, blank_played, label_played
 from ..core import EpisodeRecord, UserError
 from .inspector import Gallery, about_gallery, findings_of, parting_of, shown_take, trace_of_take
 from ..rollout.trace import Trace
+from ..view.evidence import parting_data
 from ..view.player import arm_colours, packed, payload
 from ..view.standalone import player_script, player_style
 from ..view.video import thumbnail
@@ -114,7 +115,7 @@ def answer(
     if kind in ("what_if", "find"): return asked_again(gallery, question, asker, tell), []
     if kind == "parting":
         found = parting_of(gallery, name, question["beside"])
-        return {"parting": found and {"step": found.step, "decision": found.decision, "sentence": found.sentence}}, []
+        return {"parting": found and parting_data(found)}, []
     if kind != "episode": raise UserError(f"The inspector does not know the question {kind!r} about {name}.")
     colours = arm_colours(list({r.arm: 0 for r in gallery.records}))
     return {"payload": payload(shown_take(gallery, name, "kernel:"), colours) | {"ask": may_ask(gallery, name, asker)}}, []

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['disagreements', 'played_pairs', 'trainings_that_succeed', 'difference_word', 'agreement_words', 'chunk_distances',
-           'Parting', 'usual_distances', 'named_trace', 'pairs_words', 'parting']
+           'Parting', 'parting_data', 'usual_distances', 'named_trace', 'pairs_words', 'parting']
 
 # %% ../../nbs/75_view/03b_evidence.ipynb #00d3e4b7
 """The words beside a pair of episodes.
@@ -17,6 +17,7 @@ __all__ = ['disagreements', 'played_pairs', 'trainings_that_succeed', 'differenc
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,6 +92,12 @@ class Parting:
     sentence: str
 
 
+def parting_data(p: Parting) -> dict[str, Any]:
+    "For the inspector: the sentence, and the distances as a curve."
+    curves = {name: [round(d, 4) for d in getattr(p, name)] for name in ("distance", "usual")}
+    return {"step": p.step, "decision": p.decision, "sentence": p.sentence, **curves}
+
+
 def usual_distances(pairs: Sequence[tuple[Trace, Trace]], decisions: int, spread: Float[np.ndarray, " a"]) -> list[float]:
     "The largest distance of any pair at each decision; an episode that is over keeps its last."
     found = [chunk_distances(a, b, spread) for a, b in pairs]
@@ -121,6 +128,9 @@ def parting(
         said = (f"{names} differ by {apart[0]:.2g} at their first decision; no two trainings of one arm were traced on this "
                 "initial state, so nothing says how much of that is usual.")
     elif first is None: said = f"{names} never differ by more than two trainings of one arm do (at most {max(apart):.2g})."
-    else: said = (f"{names} part at decision {first + 1} (step {step}): their chunks are {apart[first]:.2g} apart, those of two "
-                  f"trainings of one arm at most {usual[first]:.2g} ({pairs_words(len(again))}).")
+    else:
+        far = int(np.argmax(apart))
+        said = (f"{names} part at decision {first + 1} (step {step}): their chunks are {apart[first]:.2g} apart, those of two "
+                f"trainings of one arm at most {usual[first]:.2g} ({pairs_words(len(again))}). They are farthest "
+                f"apart at decision {far + 1} (step {int(a.step[far])}): {apart[far]:.2g}, with {usual[far]:.2g} usual.")
     return Parting(first, step, tuple(apart), tuple(usual), said)

@@ -20,7 +20,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..core import EpisodeRecord, json_text
-from .evidence import Parting, disagreements, trainings_that_succeed
+from .evidence import Parting, disagreements, parting_data, trainings_that_succeed
 from .player import ShownEpisode, arm_colours, episode_id, head_of_episode, payload
 
 # %% ../../nbs/75_view/03c_standalone.ipynb #27241292
@@ -57,7 +57,7 @@ def about_run(
     rows = [{**head_of_episode(r, colours), "disagree": (r.train_seed, r.triple) in split,
              **row_ends(*ends[r.arm, r.memory, r.triple]), "grasped": known.get(episode_id(r)),
              **dict(zip(("film", "trace"), has.get(episode_id(r), (False, False)), strict=True))} for r in records]
-    apart = {" ".join(pair): {"step": p.step, "decision": p.decision, "sentence": p.sentence} for pair, p in partings.items()}
+    apart = {" ".join(pair): parting_data(p) for pair, p in partings.items()}
     return {"title": title, "sentences": [s for s in sentences if s], "rows": rows, "beside": dict(beside or {}),
             "partings": apart, "thumbs": dict(thumbs or {}), **more}
 

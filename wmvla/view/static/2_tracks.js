@@ -67,7 +67,7 @@ function mapTrack(title, hint, episode, rows, settings) {
   }));
   const marks = (scale) => [...new Set([0, steps - 1])].map((k) => text(scale.left - 6, k * cell + cell / 2 + 3.5, `k=${k + 1}`,
     { class: "wmi-mark", "text-anchor": "end" }));
-  const draw = (scale) => [...cells(scale), ...marks(scale)];
+  const draw = (scale) => [...cells(scale), ...marks(scale), ...(settings.note ? [text(0, 54, settings.note, { class: "wmi-mark" })] : [])];
   return { title, hint, height, draw, owners: [episode], words: (e, d) => (e === episode ? settings.words(rows[d], d) : null),
     brief: settings.brief && ((e, d) => settings.brief(rows[d], d)),
     profile: (d, left) => profile(rows[d], cell, left, high, settings.level) };
@@ -87,7 +87,7 @@ function attentionTracks(episodes, pick) {
     const brief = (row) => (Math.max(...row) > 0 ? `most k=${best(row) + 1}, ${percent(row[best(row)])}` : "no usable memory");
     const words = (row) => `${brief(row)} (uniform ${percent(1 / row.length)})`;
     const rows = attentionMap(e.attention, pick);
-    return mapTrack("Attention", `${e.arm} s${e.seed}, memory step k`, e, rows, { words, brief, level: 1 / rows[0].length });
+    return mapTrack("Attention", `${e.arm} s${e.seed}, step k`, e, rows, { words, brief, level: 1 / rows[0].length });
   });
 }
 
@@ -95,9 +95,9 @@ function errorTracks(episodes) {
   return episodes.filter((e) => e.error).map((e) => {
     const rows = e.step.map((_, d) => Float64Array.from({ length: e.error.shape[1] }, (_, k) => at(e.error, d, k)));
     const copied = (d) => (e.baseline ? `, copy-last ${number(meanAt(e.baseline, d))}` : "");
-    return mapTrack("Prediction error", `${e.arm} s${e.seed}, red: worse than a copy`, e, rows,
+    return mapTrack("Prediction error", `${e.arm} s${e.seed}`, e, rows,
       { words: (row, d) => `error ${number(meanAt(e.error, d))}${copied(d)}`, brief: (row, d) => number(meanAt(e.error, d)),
-        worse: (d, k) => e.baseline && at(e.error, d, k) > at(e.baseline, d, k) });
+        note: e.baseline && "red: a copy is better", worse: (d, k) => e.baseline && at(e.error, d, k) > at(e.baseline, d, k) });
   });
 }
 
@@ -189,9 +189,23 @@ function keyframeTrack(episode, play) {
 }
 
 /** All tracks of one or two episodes, top to bottom. */
-function tracksOf(episodes, pick, play) {
+/** How far the chunks of two episodes are apart, and dashed how far those of two trainings of one arm are. */
+function apartTrack(episodes, parting) {
+  const distance = parting?.distance || [], usual = parting?.usual || [], height = 50, own = episodes[0];
+  if (distance.length < 2 || episodes.length < 2) return null;
+  const both_ = { ...own, step: own.step.slice(0, distance.length), steps: own.step[distance.length] ?? own.steps };
+  const high = Math.max(...distance, ...usual, 1e-6) * 1.05, y = (value) => height - (height * value) / high;
+  const draw = (scale) => [...level(scale, y(0), "0: alike"), ...level(scale, y(high / 1.05), number(high / 1.05)),
+    make("svg:path.wmi-curve.wmi-usual", { d: stairs(both_, usual, scale, y), "stroke-dasharray": "4 3" }),
+    make("svg:path.wmi-curve.wmi-distance", { d: stairs(both_, distance, scale, y) })];
+  const words = (e, d) => (d < distance.length ? `${number(distance[d])} apart${usual.length ? `, two trainings of one arm at most ${number(usual[d])}` : ""}` : null);
+  const brief = (e, d) => (d < distance.length ? `${number(distance[d])}${usual.length ? ` (usual ${number(usual[d])})` : ""}` : "one is over");
+  return { title: "Chunks apart", hint: usual.length ? "dashed: two trainings" : "spreads of actions", height, draw, words, brief, owners: [own] };
+}
+
+function tracksOf(episodes, pick, play, parting) {
   const traced = episodes.filter((e) => e.step.length);
-  return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
+  return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), apartTrack(traced, parting), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
     ...errorTracks(traced), ...traced.filter((e) => e.error).map(errorCurve), ...traced.filter((e) => e.actions).map(actionTrack), ...traced.filter((e) => e.latency).map(timeTrack)]
     .filter(Boolean);
 }

@@ -88,7 +88,8 @@ function nowPanel(episodes, clock) {
       const d = decisionAt(e, clock.step), over = clock.step >= e.steps;
       where.textContent = over ? `Over: ${e.success ? "success" : "failure"}` : d < 0 ? `Step ${clock.step}` : `Decision ${d + 1} of ${e.step.length}, since step ${e.step[d]}`;
     });
-    return make("section", {}, make("h4", {}, chip(e), " ", where), said, facts);
+    const whole = facts.length && e.step.length ? make("h5", {}, "Over the whole episode") : null;
+    return make("section", {}, make("h4", {}, chip(e), " ", where), said, whole, facts);
   });
   panel.append(...own);
   return panel;
@@ -156,7 +157,7 @@ class Tracks {
     this.width = this.root.clientWidth;
     if (!this.width) return;
     this.scale = axis(this.width, this.clock.last);
-    const tracks = tracksOf(this.episodes, this.pick, this.play), pieces = [];
+    const tracks = tracksOf(this.episodes, this.pick, this.play, this.parting), pieces = [];
     let top = 22;
     this.placed = tracks.map((track) => {
       const placed = { track, top, over: make("svg:g", {}), brief: text(0, 40, ""), transform: `translate(0 ${top})` };

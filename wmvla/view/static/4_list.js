@@ -2,7 +2,7 @@
 
 const ROW = 27; // pixels of a row
 const COLUMNS = [["success", "", "outcome"], ["arm", "arm", "arm and training seed"], ["task", "task", "task"], ["init", "state", "initial state"],
-  ["steps", "steps", "environment steps"], ["same", "same", "share of the trainings of this arm that succeed here"]];
+  ["steps", "steps", "environment steps"], ["same", "seeds", "share of the trainings of this arm that succeed here"]];
 
 /** Rows that fit the filters, in the order asked for. */
 function chosenRows(rows, filter, sort) {
