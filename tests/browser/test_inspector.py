@@ -23,7 +23,9 @@ from wmvla.dashboards.inspector import (
     write_dashboard,
 )
 from wmvla.encoders.sight import EncoderSight
+from wmvla.files import read_json
 from wmvla.lines import line_of
+from wmvla.rollout.jobs import read_triples
 from wmvla.view.player import Span, episode_id, payload
 from wmvla.view.sample_run import example_run
 from wmvla.view.standalone import about_run, standalone_html
@@ -338,6 +340,29 @@ def test_where_the_encoder_looks_lies_over_the_film_and_says_how(found_page, fil
     assert "occlusion" in seen.page.locator(".wmi-sightwords").text_content()
     seen.page.locator(".wmi-sightwords input").uncheck()
     assert canvas.is_hidden()
+
+
+@slow
+def test_bookmarked_decisions_are_saved_as_triples(page, gallery, filmed, look, tmp_path):
+    """By key and by button, with a note; the file is what `wmvla eval --triples` reads."""
+    seen = look(address(page, filmed["id"], 17))
+    seen.page.locator(".wmi-player").focus()
+    seen.page.keyboard.press("b")
+    seen.page.keyboard.press("Home")
+    seen.page.get_by_role("button", name="Bookmark this decision").click()
+    seen.page.get_by_label("Note").nth(0).fill("passes the disc")
+    seen.keep("inspector-bookmarks")
+    with seen.page.expect_download() as saved: seen.page.get_by_role("button", name="Save bookmarks.json").click()
+    saved.value.save_as(tmp_path / "bookmarks.json")
+    rows = read_json(tmp_path / "bookmarks.json")
+    record = gallery.takes[filmed["id"]].record
+    assert [(r["step"], r["decision"], r["note"]) for r in rows] == [(17, 2, "passes the disc"), (0, 0, "")]
+    assert (rows[0]["episode"], rows[0]["arm"], rows[0]["memory"]) == (filmed["id"], record.arm, record.memory)
+    assert read_triples(tmp_path / "bookmarks.json") == [record.triple]
+    seen.page.get_by_role("button", name="step 17").click()
+    assert shown_step(seen) == 17 and seen.complaints == []
+    seen.page.get_by_role("button", name="Remove").first.click()
+    assert seen.page.locator(".wmi-marks li").count() == 1
 
 
 @slow

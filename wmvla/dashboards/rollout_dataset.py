@@ -42,7 +42,7 @@ def seen_again(
     record, actions = trace.record, played_actions(trace)
     left = iter(actions)
     env = make_environment(EnvConfig(record.task, pixels, quality, len(actions)))
-    try: episode = teach(env, lambda hidden: next(left), record.init_seed)
+    try: episode = teach(env, lambda privileged: next(left), record.init_seed)
     finally: env.close()
     if (len(episode.action), bool(episode.success[-1])) == (record.steps, record.success): return episode
     ends = lambda steps, won: f"{'success' if won else 'failure'} after {steps} steps"

@@ -134,6 +134,7 @@ class Inspector(anywidget.AnyWidget):
     episode = traitlets.Unicode("").tag(sync=True)  # id of the one that is looked at
     beside = traitlets.Unicode("").tag(sync=True)  # id of the one beside it; empty: none
     step = traitlets.Int(0).tag(sync=True)  # environment step
+    bookmarks = traitlets.List().tag(sync=True)  # decisions that were marked, as `wmvla eval --triples` reads them from a file
 
     def __init__(self, gallery: Gallery, first: str = "", beside: str = "", step: int = 0, asker: Asker | None = None):
         super().__init__(about=about_gallery(gallery, first=first), episode=first, beside=beside, step=step)

@@ -20,6 +20,7 @@ async function inspect(element, host) {
   const root = make("div.wmi", {}, make("header.wmi-header", {}, head.filter(Boolean)), make("div.wmi-body", {}, stage));
   element.replaceChildren(root);
 
+  const marks = new Bookmarks(byId, host, (id, step) => show(id, (about.beside || {})[id] || null, step));
   const show = async (id, beside = null, step = 0) => {
     const turn = ++state.turn, names = [id, beside].filter((name) => byId.has(name));
     if (!names.length) return;
@@ -33,8 +34,9 @@ async function inspect(element, host) {
     state.id = names[0];
     const moved = (clock) => host.moved({ episode: names[0], beside: names[1], t: clock.step });
     state.again = () => show(names[0], names[1], state.player.clock.step);
+    marks.show(names[0], () => state.player);
     state.player = makePlayer(found, host, { step, parting, onmove: moved, state });
-    stage.replaceChildren(...[rows.length > 1 ? companion(names, show, state) : null].filter(Boolean), state.player.root);
+    stage.replaceChildren(...[rows.length > 1 ? companion(names, show, state) : null].filter(Boolean), state.player.root, marks.root);
     list?.mark(names[0]);
   };
 
@@ -48,6 +50,12 @@ async function inspect(element, host) {
     return make("label.wmi-companion", {}, "Beside it, on the same initial state: ", choose);
   }
 
+  root.addEventListener("keydown", (event) => {
+    if (event.key !== "b" || event.ctrlKey || event.metaKey || event.altKey || !event.target.closest(".wmi-player") || event.target.closest("select, input")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    marks.add();
+  });
   let list = null;
   if (rows.length > 1) {
     list = new EpisodeList(rows, (row) => show(row.id, (about.beside || {})[row.id] || null));

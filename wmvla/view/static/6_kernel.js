@@ -44,7 +44,8 @@ function kernelHost(model) {
     clearTimeout(told);
     told = setTimeout(() => model.save_changes(), 150);
   };
-  return { about: model.get("about"), film, thumb, moved, ask, episode: async (id) => (await ask({ kind: "episode", id })).answer.payload,
+  const marked = (marks) => { model.set("bookmarks", marks); model.save_changes(); };
+  return { about: model.get("about"), bookmarks: model.get("bookmarks"), marked, film, thumb, moved, ask, episode: async (id) => (await ask({ kind: "episode", id })).answer.payload,
     parting: async (id, beside) => (await ask({ kind: "parting", id, beside })).answer.parting,
     place: () => ({ episode: model.get("episode"), beside: model.get("beside"), t: model.get("step") }) };
 }
