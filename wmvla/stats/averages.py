@@ -194,10 +194,12 @@ def no_narrower(
     task: Int[np.ndarray, " triple"],
     weights: Float[np.ndarray, " task"],
     level: float = 0.95,
+    copies: bool = True,  # trainings may be copies of one, as far as is known: then a triple counts once
 ) -> Interval:
-    "At least as wide as the score interval of one training's triples, and inside the outcomes' range."
+    "At least as wide as the score interval of one training's triples (or of all pairs), and inside the outcomes' range."
     if math.isnan(crossed.low): return crossed
-    counts = np.array([[(values[:, task == t] == v).sum() / len(values) for v in outcomes] for t in range(len(weights))])
+    each = len(values) if copies else 1.0
+    counts = np.array([[(values[:, task == t] == v).sum() / each for v in outcomes] for t in range(len(weights))])
     least = stratified_interval(counts, outcomes, weights, level)
     low, high = np.clip([min(crossed.low, least.low), max(crossed.high, least.high)], outcomes.min(), outcomes.max())
     return Interval(crossed.estimate, float(low), float(high))

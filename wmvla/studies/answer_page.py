@@ -30,7 +30,7 @@ def arm_rate(table: PartTable, arm: str) -> Interval:
     "Success of an arm over trainings and triples, tasks of equal weight; F-oracle with its true future."
     own = [r for r in table.records if r.arm == arm]
     common = common_table({arm: rows_of(own, arm) if arm != "F-oracle" else own})
-    return common.points(common.values[arm])
+    return common.points(common.values[arm], copies=True)
 
 
 def arms_of(tables: Sequence[PartTable]) -> list[str]:

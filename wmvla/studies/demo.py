@@ -218,8 +218,9 @@ DEMO_STAGES: dict[str, Callable[[Demo], list[CheckResult] | None]] = {
 
 # %% ../../nbs/90_studies/01_demo.ipynb #cce8c9a0
 def result_settings(preset: DemoPreset) -> dict:
-    "What determines the results of a run: the preset without the number of processes."
-    return {k: v for k, v in plain(preset).items() if k != "workers"}
+    "What determines the results of a run: the preset without the number of processes; a later choice counts where it was made."
+    found = {k: v for k, v in plain(preset).items() if k != "workers"}
+    return found | {"train": {k: v for k, v in found["train"].items() if v or k != "patience"}}
 
 
 def name_question(run: Run, question: StudyQuestion) -> None:

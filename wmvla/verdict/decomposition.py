@@ -102,11 +102,11 @@ class CommonTable:
         tasks = int(self.task.max()) + 1
         return crossed_mean(values, self.task, np.full(tasks, 1 / tasks)).interval()
 
-    def points(self, values: Float[np.ndarray, "training triple"]) -> Interval:
-        "`interval`, no narrower than that of one training's triples."
+    def points(self, values: Float[np.ndarray, "training triple"], copies: bool = False) -> Interval:
+        "`interval`, no narrower than that of all values as if they were independent; `copies` as in `no_narrower`."
         tasks = int(self.task.max()) + 1
         outcomes = np.arange(values.min() - 1, values.max() + 2)
-        return no_narrower(self.interval(values), values, outcomes, self.task, np.full(tasks, 1 / tasks))
+        return no_narrower(self.interval(values), values, outcomes, self.task, np.full(tasks, 1 / tasks), copies=copies)
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #ea99ef87
 def common_table(rows: Mapping[str, Sequence[EpisodeRecord]]) -> CommonTable:
