@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..files import atomic_file
 from ..lab.cards import Line, chart
+from ..stats.averages import success_averages
 from ..stats.contrasts import rows_of
 from ..stats.paired import Interval, in_points, interval_text
 from .answer import AnswerPart, AnswerStudy, PartTable, part_command, read_parts
@@ -29,8 +30,8 @@ from ..verdict.rules import Verdict, choose_roles, claim, gather_evidence
 def arm_rate(table: PartTable, arm: str) -> Interval:
     "Success of an arm over trainings and triples, tasks of equal weight; F-oracle with its true future."
     own = [r for r in table.records if r.arm == arm]
-    common = common_table({arm: rows_of(own, arm) if arm != "F-oracle" else own})
-    return common.points(common.values[arm], copies=True)
+    rows = success_averages(rows_of(own, arm) if arm != "F-oracle" else own)
+    return next(row.success for row in rows if row.over == "tasks")
 
 
 def arms_of(tables: Sequence[PartTable]) -> list[str]:

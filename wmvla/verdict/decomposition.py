@@ -23,7 +23,7 @@ from ..core import EpisodeRecord, UserError
 from ..policy.memory import fork_of
 from ..policy.trunk import ARMS
 from ..stats.averages import no_narrower
-from ..stats.contrasts import own_memory, rows_of
+from ..stats.contrasts import RECIPE_LEVEL, own_memory, rows_of
 from ..stats.crossed import crossed_mean
 from ..stats.paired import Interval, in_points, interval_text
 
@@ -98,15 +98,15 @@ class CommonTable:
         return np.add.reduce([weight * self.values[arm] for arm, weight in contrast.weights])
 
     def interval(self, values: Float[np.ndarray, "training triple"]) -> Interval:
-        "Mean over tasks, of equal weight, with a 95 % interval over trainings and triples; nan limits with one training."
+        "Mean over tasks, of equal weight, with the interval of `recipe_limits`; nan limits with one training."
         tasks = int(self.task.max()) + 1
-        return crossed_mean(values, self.task, np.full(tasks, 1 / tasks)).interval()
+        return crossed_mean(values, self.task, np.full(tasks, 1 / tasks)).interval(RECIPE_LEVEL)
 
-    def points(self, values: Float[np.ndarray, "training triple"], copies: bool = False) -> Interval:
-        "`interval`, no narrower than that of all values as if they were independent; `copies` as in `no_narrower`."
+    def points(self, values: Float[np.ndarray, "training triple"]) -> Interval:
+        "`interval`, no narrower than that of all values as if they were independent: where nothing varied it is not 0 wide."
         tasks = int(self.task.max()) + 1
         outcomes = np.arange(values.min() - 1, values.max() + 2)
-        return no_narrower(self.interval(values), values, outcomes, self.task, np.full(tasks, 1 / tasks), copies=copies)
+        return no_narrower(self.interval(values), values, outcomes, self.task, np.full(tasks, 1 / tasks), copies=False)
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #ea99ef87
 def common_table(rows: Mapping[str, Sequence[EpisodeRecord]]) -> CommonTable:
