@@ -159,7 +159,7 @@ def episode_notes(shown: ShownEpisode) -> list[str]:
     "Sentences about the decisions of an episode."
     trace, arm = shown.trace, shown.record.arm
     used = ["A training state: the policy may have learnt from this very episode."] if shown.used else []
-    if trace is None: return [*used, f"Its decisions were not kept. {PLAY_AGAIN}"]
+    if trace is None: return used if shown.said else [*used, f"Its decisions were not kept. {PLAY_AGAIN}"]  # or why
     gateless = "" if trace.gate is not None else f"{arm} has no gate, and no memory to attend to."
     faulty = int(trace.nonfinite.sum())
     broken = f"In {faulty} of {len(trace)} decisions the memory was no number and was not used." if faulty else ""

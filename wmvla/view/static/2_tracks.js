@@ -108,7 +108,7 @@ function errorCurve(episode) {
   const draw = (scale) => [...level(scale, y(0), "0"), ...level(scale, y(high / 1.1), number(high / 1.1)),
     make("svg:path.wmi-plan", { d: stairs(episode, copied, scale, y), style: { stroke: "var(--muted)" } }),
     make("svg:path.wmi-curve", { d: stairs(episode, own, scale, y), style: { stroke: both(episode.colour) } })];
-  return { title: "Error against step", hint: `${episode.arm} s${episode.seed}, dashed: copy-last`, height, draw, owners: [episode],
+  return { title: "Error against step", hint: `${episode.arm} s${episode.seed}, dashed: copy`, height, draw, owners: [episode],
     words: (e, d) => (e === episode && d >= 0 ? `error ${number(own[d])}, copy-last ${number(copied[d])}` : null), brief: (e, d) => (d >= 0 ? number(own[d]) : "") };
 }
 

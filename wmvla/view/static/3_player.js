@@ -84,7 +84,7 @@ function nowPanel(episodes, clock) {
   const own = episodes.map((e) => {
     const where = make("b", {}), said = make("p.wmi-sentence", {}), facts = (e.notes || []).map((note) => make("p", {}, note));
     clock.listeners.push(() => {
-      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}. ${s.why}`), make("small", {}, ` ${s.source}`), s.against ? make("small.wmi-liewords", {}, ` ${s.against}`) : "", make("br")]));
+      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}: ${s.why}`), make("small", {}, ` ${s.source}`), s.against ? make("small.wmi-liewords", {}, ` ${s.against}`) : "", make("br")]));
       const d = decisionAt(e, clock.step), over = clock.step >= e.steps;
       where.textContent = over ? `Over: ${e.success ? "success" : "failure"}` : d < 0 ? `Step ${clock.step}` : `Decision ${d + 1} of ${e.step.length}, since step ${e.step[d]}`;
     });
