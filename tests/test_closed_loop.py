@@ -236,6 +236,7 @@ def lerobot_episodes(folder: Path, task: str, seeds: list[int], limit: int) -> l
     return [(bool(p["success"].any()), p["action"][0].numpy()) for p in played]
 
 
+@pytest.mark.slow
 def test_episodes_agree_with_lerobot_eval(act, monkeypatch):
     """The same pictures, the same actions and the same end, once LeRobot's first observation shows the initial state."""
     import mujoco

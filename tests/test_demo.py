@@ -231,6 +231,7 @@ def test_a_store_of_another_encoder_is_refused(done, tmp_path, capsys):
     assert store.name in said and "0" * 16 in said
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     command = [*DEMO, "--runs", tmp_path, "--run-id", "stopped", "--until", "record"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -61,6 +61,7 @@ def test_one_version_and_a_name_with_underscores():
     assert plugin["version"] == wmvla.__version__ == distribution(plugin["name"]).version
 
 
+@pytest.mark.slow
 def test_lerobot_eval_offers_both_types():
     command = [Path(sys.executable).parent / "lerobot-eval", "--policy.type=world_policy", "--help"]
     help = subprocess.run(command, capture_output=True, text=True, timeout=200)

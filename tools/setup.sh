@@ -107,23 +107,36 @@ make_environment() {
 }
 
 # Where Python may not write bytecode, every process would compile torch again (five seconds of it): what is imported is compiled
-# once here, a fifth of all that is installed.
-compile_what_is_used() {
-    [ -n "${PYTHONDONTWRITEBYTECODE:-}" ] || return 0
+# once here, a fifth of all that is installed, by two processes whose imports have little in common.
+WITH_TORCH="wmvla lerobot.datasets.lerobot_dataset lerobot.policies.factory lerobot.scripts.lerobot_train lerobot.scripts.lerobot_eval
+transformers.models.smolvlm.modeling_smolvlm transformers.models.auto.modeling_auto"
+WITHOUT="metaworld robosuite plotly.io matplotlib.pyplot pandas sklearn.decomposition statsmodels.api papermill nbconvert ipykernel.kernelapp
+jupyterlab.labapp nbdev.test nbdev.export execnb.shell pytest beartype playwright.sync_api sphinx.cmd.build"
+
+# Imports modules by name, so that their bytecode is written; of `wmvla` all its rooms.
+compile_imports() {
     env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -W ignore -c '
-import contextlib, importlib, io, pkgutil, sys, wmvla
-ours = [m.name for m in pkgutil.walk_packages(wmvla.__path__, "wmvla.")]
-others = """lerobot.datasets.lerobot_dataset lerobot.policies.factory lerobot.scripts.lerobot_train lerobot.scripts.lerobot_eval
-metaworld robosuite transformers.models.smolvlm.modeling_smolvlm transformers.models.auto.modeling_auto plotly.io
-matplotlib.pyplot pandas sklearn.decomposition statsmodels.api papermill nbconvert ipykernel.kernelapp jupyterlab.labapp nbdev.test
-nbdev.export execnb.shell pytest beartype playwright.sync_api sphinx.cmd.build""".split()
+import contextlib, importlib, io, pkgutil, sys
+names = sys.argv[1:]
+if "wmvla" in names:
+    import wmvla
+    names += [m.name for m in pkgutil.walk_packages(wmvla.__path__, "wmvla.")]
 odd = []
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    for name in ours + others:
+    for name in names:
         try: importlib.import_module(name)
         except Exception as error: odd.append(f"{name}: {error}")
 if odd: sys.exit("\n".join(odd))
-' || say "these could not be imported, so they were not compiled beforehand"
+' "$@" || say "these could not be imported, so they were not compiled beforehand"
+}
+
+compile_what_is_used() {
+    [ -n "${PYTHONDONTWRITEBYTECODE:-}" ] || return 0
+    # shellcheck disable=SC2086
+    compile_imports $WITHOUT &
+    # shellcheck disable=SC2086
+    compile_imports $WITH_TORCH
+    wait
 }
 
 # The libraries can be there and still not work together: really render and really load the decoder.

@@ -57,7 +57,7 @@ readme() { python tools/readme.py --check; }
 lessons() { OMP_NUM_THREADS=1 timeout 1800 nbdev_test --n_workers 2 --timing "$@"; }
 # whole studies and trainings in their tiny sizes, LeRobot's training, and every skill of LIBERO's teacher
 studies='agreement|calibration|calibration_worlds|closed_loop|experts|path|smolvla_path|phases|representations|sequential|statistics|teachers|traces|smolvla_world|smolvla_arms|lab|latents'
-long="^($studies|03_skills|04_calibration|07_film|07_what_if|07a_imagined|08a_inspected|10_lerobot_train|10_path|11_forks)[.]"
+long="^($studies|03_skills|04_calibration|07_film|07_what_if|07a_imagined|07b_latent_path|05_rollout_dataset|06a_asked|08a_inspected|10_lerobot_train|10_path|11_forks)[.]"
 # whole studies again, a minute or more each even at their tiny sizes: `tools/test.sh --all weekly` alone runs them
 weekly='^(answer|calibration_worlds|representations|smolvla_path)[.]'
 # what `make test-all` runs whole, with WMVLA_SLOW, is left to it
