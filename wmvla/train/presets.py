@@ -115,7 +115,8 @@ def check_sizes(p: DemoPreset) -> None:
 MOVING = "+moving(mm=2,stop=0.1)"  # the object slides 2 mm a step, until the hand is within 10 cm
 DEMO = DemoPreset(
     "demo", (f"coffee-push-v3{MOVING}", "plate-slide-side-v3+moving(mm=2)"),
-    SmallEncoderConfig(width=32, steps=400), PolicyConfig(latent=512, layers=1, memory_content="components"),
+    SmallEncoderConfig(width=32, steps=600),  # after 400 the object is read no better than from random features
+    PolicyConfig(latent=512, layers=1, memory_content="components"),
     TrainConfig(steps=700, labels=10), limit=120, validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
 TINY = DemoPreset(
     "tiny", (f"coffee-push-v3{MOVING}", "drawer-open-v3"),
