@@ -21,7 +21,7 @@ from pathlib import Path
 from ..coc.generate import label_episode, label_jobs, rules_hash
 from ..coc.labels import CocLabel
 from ..coc.language import add_columns
-from ..core import UserError, fingerprint
+from ..core import UserError, fingerprint, progress
 from .inspector import Gallery, check_episode, trace_of_take
 from ..data.episodes import read_episodes
 from ..demos.journal import RECORDING_PARTS
@@ -69,7 +69,8 @@ ROLLOUT_FOLDER = FolderKind("a dataset of rollouts", json_marker("meta/rollouts.
 def build_rollouts(root: Path, traces: Sequence[Trace], config: CollectConfig) -> None:
     "The dataset of some episodes at `root`, which does not exist yet."
     dataset = open_writer(root, config)
-    for trace in traces: write_episode(dataset, seen_again(trace, config.picture_size, config.quality))
+    for trace in progress(traces, desc="play episodes again", unit="episode", delay=5):
+        write_episode(dataset, seen_again(trace, config.picture_size, config.quality))
     with quiet(): dataset.finalize()
     starts = tuple((t.record.task, t.record.init_seed, t.record.steps) for t in traces)
     made = replace(provenance_of(config), episodes=starts, complete=True, attempts=(0,)*len(starts))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..core import UserError
+from ..core import UserError, progress
 from .inspector import Gallery, check_episode, shown_take
 from ..files import atomic_file
 from ..rollout.trace import TRACE_PARTS, Trace, played_actions
@@ -109,7 +109,8 @@ def write_rrd(
     with atomic_file(out) as work:
         stream = rerun.RecordingStream("wmvla", recording_id=gallery.title or names[0])
         stream.save(work)
-        for name in names: log_episode(rerun, stream, shown_take(gallery, name, "film"), takes[name].film)
+        for name in progress(names, desc="write for rerun", unit="episode", delay=5):
+            log_episode(rerun, stream, shown_take(gallery, name, "film"), takes[name].film)
         stream.flush()
         stream.disconnect()
     return Path(out)

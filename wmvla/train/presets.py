@@ -10,7 +10,7 @@ __all__ = ['DEMO_ARMS', 'MOVING', 'DEMO', 'TINY', 'LIBERO', 'PRESETS', 'StudyQue
 """Presets are Python values.
 
 `demo` is the main job (two tasks in which the object moves, few labelled demonstrations and more film, four arms and a positive
-control, about eleven minutes on two cores), `tiny` shrinks every size and runs the same stages in seconds, `libero` asks the same
+control, about 13 minutes on two cores), `tiny` shrinks every size and runs the same stages in seconds, `libero` asks the same
 on the ten tasks of libero_spatial. A run is a preset, overrides and a seed.
 """
 
@@ -115,7 +115,7 @@ def check_sizes(p: DemoPreset) -> None:
 MOVING = "+moving(mm=2,stop=0.1)"  # the object slides 2 mm a step, until the hand is within 10 cm
 DEMO = DemoPreset(
     "demo", (f"coffee-push-v3{MOVING}", "plate-slide-side-v3+moving(mm=2)"),
-    SmallEncoderConfig(width=32, steps=600),  # after 400 the object is read no better than from random features
+    SmallEncoderConfig(width=32, steps=600),  # after 400 its own check refused it
     PolicyConfig(latent=512, layers=1, memory_content="components"),
     TrainConfig(steps=700, labels=10), limit=120, validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
 TINY = DemoPreset(

@@ -148,7 +148,7 @@ class GainPart:
     "One part of a gain."
     part: str
     contrast: str  # F-history - F-present
-    points: Interval  # as a share of 1; the 95 % interval speaks of the next training, or has nan limits with one
+    points: Interval  # as a share of 1; the interval of `recipe_limits` speaks of the next training, or has nan limits with one
     share: Interval | None = None  # of what the true future gains; None where that is not known, or may be 0
 
 
