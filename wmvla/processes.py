@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['STOPS', 'ALONE', 'JOB_ATTEMPTS', 'Stopped', 'exit_code', 'how_stopped', 'strike_once', 'stoppable',
            'later_interrupts', 'one_thread', 'guarded', 'check_guard', 'Worker', 'start_worker', 'end_workers',
-           'Answer', 'answer_job', 'serve_jobs', 'Pool', 'bury', 'answer_to', 'parallel_map']
+           'Answer', 'answer_job', 'serve_jobs', 'resting_workers', 'rested', 'Pool', 'bury', 'answer_to', 'let_go',
+           'parallel_map']
 
 # %% ../nbs/00_foundation/03_processes.ipynb #1c389a0f
 """A command is ended by Ctrl-C, by a scheduler (SIGTERM) or by its terminal (SIGHUP): all three take the same way out, so that
@@ -228,12 +229,36 @@ def answer_job(function: Callable, job: Any) -> bytes:
             return pickle.dumps(Answer(error=RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-def serve_jobs(pipe: Connection, function: Callable) -> None:
-    "A worker of `parallel_map`."
+def serve_jobs(pipe: Connection) -> None:
+    "A worker of `parallel_map`; each message is a function and its job."
     while True:
-        try: job = pipe.recv()
+        try: function, job = pipe.recv()
         except EOFError: return
         pipe.send_bytes(answer_job(function, job))
+
+# %% ../nbs/00_foundation/03_processes.ipynb #852d7013
+_resting: list[Worker] | None = None  # idle workers between two calls of `parallel_map`; None: a call's workers end with it
+
+
+@contextmanager
+def resting_workers() -> Iterator[None]:
+    "Inside this block the workers of a `parallel_map` serve the next one, too; they end with the outermost block."
+    global _resting
+    if _resting is not None: yield
+    else:
+        _resting = []
+        try: yield
+        finally:
+            left, _resting = _resting, None
+            end_workers(left)
+
+
+def rested() -> Worker | None:
+    "A living worker that rests, to be given work; None where there is none."
+    while _resting:
+        if (worker := _resting.pop()).process.is_alive(): return worker
+        worker.end()
+    return None
 
 # %% ../nbs/00_foundation/03_processes.ipynb #56bd1b45
 class Pool:
@@ -248,10 +273,10 @@ class Pool:
     def busy(self) -> dict[Connection, Worker]: return {w.pipe: w for w, at in self.at.items() if at is not None}
 
     def give(self, job: int) -> None:
-        "Put a job to an idle worker, or a new one."
-        worker = next((w for w, at in self.at.items() if at is None), None) or start_worker(serve_jobs, self.function)
+        "Put a job to an idle worker, one that rests, or a new one."
+        worker = next((w for w, at in self.at.items() if at is None), None) or rested() or start_worker(serve_jobs)
         self.at[worker] = job
-        try: worker.pipe.send(self.jobs[job])
+        try: worker.pipe.send((self.function, self.jobs[job]))
         except OSError: pass  # it is dead, and `hear` will find that
 
     def hear(self, worker: Worker) -> None:
@@ -292,6 +317,13 @@ def answer_to(pool: Pool, job: int) -> Answer:
         for worker in [w for pipe, w in busy.items() if pipe in ready]: pool.hear(worker)
     return pool.answers.pop(job)
 
+# %% ../nbs/00_foundation/03_processes.ipynb #42c24c15
+def let_go(pool: Pool) -> None:
+    "End a pool's workers; those that are idle rest where that is asked for."
+    idle = [] if _resting is None else [worker for worker, at in pool.at.items() if at is None]
+    if _resting is not None: _resting.extend(idle)
+    end_workers([worker for worker in pool.at if worker not in idle], grace=3.0)
+
 # %% ../nbs/00_foundation/03_processes.ipynb #164d9b62
 def parallel_map(
     function: Callable,  # importable at module level, so that a fresh process finds it
@@ -299,7 +331,7 @@ def parallel_map(
     workers: int = 2,  # processes; the results do not depend on it
     desc: str = "",  # label of the progress bar; none without
 ) -> Iterator:
-    "Yield `function(job)` for every job, in job order, computed in `workers` fresh single-threaded processes."
+    "Yield `function(job)` for every job, in job order, computed in `workers` single-threaded processes of their own."
     if workers < 1: raise UserError(f"workers is {workers}; somebody must do the work: at least 1.")
     pool = Pool(function, jobs, workers)
     bar = progress(desc=desc, total=len(jobs), unit="job") if desc else None
@@ -310,5 +342,5 @@ def parallel_map(
             if bar is not None: bar.update()
             yield told.value
     finally:
-        end_workers(list(pool.at), grace=3.0)
+        let_go(pool)
         if bar is not None: bar.close()

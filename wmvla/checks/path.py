@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['READS', 'PATH_WORDS', 'PATH_ARMS', 'PATH_AGAIN', 'PathErrors', 'PathScore', 'drawn_means', 'path_score', 'path_jobs',
-           'path_trainings', 'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'measured_path',
-           'write_path', 'read_path', 'path_line', 'path_lines']
+           'path_trainings', 'path_key', 'placement', 'PathCheck', 'memory_share', 'measure_path', 'ReferenceJob',
+           'path_work', 'measured_path', 'write_path', 'read_path', 'path_line', 'path_lines']
 
 # %% ../../nbs/65_checks/10_path.ipynb #9a67ee0f
 """The path check: `F-oracle` is trained on true futures, and once more on the true futures of other episodes, in several
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from ..stats.paired import Interval, expanded_tail
 from ..train.batches import TrainData, batch_to, make_batch
 from ..train.callbacks import spread_frames
 from ..train.config import TrainConfig, TrainJob
-from ..train.loop import train_policy
+from ..train.loop import data_of, train_policy
 
 # %% ../../nbs/65_checks/10_path.ipynb #7626d541
 @dataclass(frozen=True, eq=False)
@@ -194,18 +195,35 @@ def measure_path(
         tuple(memory_share(policy, data) for policy in own), tuple(sum(s) / len(s) for s in strengths))
 
 # %% ../../nbs/65_checks/10_path.ipynb #a5b96d0d
+@dataclass(frozen=True)
+class ReferenceJob:
+    "The plain regressions of a path check, as work for a process of its own."
+    training: TrainJob  # whose data they read
+    seed: int
+
+    def fit(self) -> PlainReference:
+        "Fit and measure them."
+        with torch_threads(self.training.train.threads): return plain_reference(data_of(self.training), seed=self.seed)
+
+
+def path_work(job: ReferenceJob | TrainJob) -> PlainReference | None:
+    "Fit the regressions, or train a policy, which leaves its folder."
+    if isinstance(job, ReferenceJob): return job.fit()
+    train_policy(job)
+
+
 def measured_path(
     jobs: Sequence[TrainJob],  # of `path_jobs`
     data: TrainData,  # as the jobs read it
-    workers: int = 1,  # trainings side by side; no result depends on it
+    workers: int = 1,  # trainings and regressions side by side; no result depends on it
     seed: int = 0,  # of the regressions
 ) -> PathCheck:
     "Train what is not trained, and measure. `UserError` where a folder holds another training."
-    trained = map(train_policy, jobs) if workers == 1 else parallel_map(train_policy, jobs, workers, "path check")
-    for _ in trained: pass  # each leaves its folder
+    work = [*jobs, ReferenceJob(jobs[0], seed)]
+    reference = [*(map(path_work, work) if workers == 1 else parallel_map(path_work, work, workers, "path check"))][-1]
     policies = {arm: [open_checkpoint(job.checkpoint) for job in jobs if job.policy.arm == arm] for arm in PATH_ARMS}
     seeds = [job.seed for job in jobs if job.policy.arm == PATH_ARMS[0]]
-    with torch_threads(jobs[0].train.threads): return measure_path(policies, seeds, data, plain_reference(data, seed=seed))
+    with torch_threads(jobs[0].train.threads): return measure_path(policies, seeds, data, cast(PlainReference, reference))
 
 # %% ../../nbs/65_checks/10_path.ipynb #a62a9db4
 PATH_AGAIN = "run the same `wmvla check path` again"

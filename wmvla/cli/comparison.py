@@ -235,7 +235,7 @@ def jobs_of_flags(args: argparse.Namespace) -> tuple[list, Any]:
 
 def check_same_recipe(job: Any) -> Any:
     "The data of a finished training; `UserError` where the job is not the one that it was trained by."
-    from wmvla.lab.checked import data_of
+    from wmvla.train.loop import data_of
     from wmvla.train.config import job_key
     from wmvla.train.loop import read_report
 

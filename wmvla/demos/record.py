@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['worker_environment', 'simulate', 'most_attempts', 'seed_of', 'pending', 'shortfall', 'check_room', 'full_disk',
            'NoRoom', 'Session', 'add_attempt', 'commit_session', 'abandon_session', 'compare_identity', 'check_unused',
-           'take_up', 'map_jobs', 'record_rounds', 'stop_recording', 'collect']
+           'take_up', 'map_jobs', 'ahead', 'played', 'record_rounds', 'stop_recording', 'collect']
 
 # %% ../../nbs/20_demos/08_record.ipynb #0b0a8bb4
 """`collect` records scripted experts of either benchmark into a LeRobotDataset v3: simulated in parallel processes, written in
@@ -24,7 +24,7 @@ from typing import Any
 from ..core import UserError, progress
 from ..data.source import work_folder
 from ..files import read_json
-from ..processes import parallel_map
+from ..processes import parallel_map, resting_workers
 from ..sim.environment import Environment, kept
 from .experts import attempts_of, check_teachable, make_expert
 from wmvla.demos.schema import (
@@ -223,14 +223,31 @@ def map_jobs(function: Callable, jobs: Sequence, workers: int, desc: str) -> Ite
     return map(function, progress(jobs, desc=desc, total=len(jobs), unit="job"))
 
 
+def ahead(config: CollectConfig, known: dict[Attempt, bool], jobs: Sequence[Attempt]) -> list[Attempt]:
+    "What an idle process plays beside the last jobs of a round: what the next round asks for if all of these fail."
+    idle = -len(jobs) % config.workers
+    return pending(config, known | dict.fromkeys(jobs, False))[:idle]
+
+
+def played(
+    config: CollectConfig, jobs: Sequence[Attempt], spare: Sequence[Attempt],
+    early: dict[Attempt, ExpertEpisode],  # played before they were asked for; those of `spare` are added
+) -> Iterator[ExpertEpisode]:
+    "The episodes of a round, in order."
+    open_jobs = [job for job in (*jobs, *spare) if job not in early]
+    found = map_jobs(simulate, [(config, *job) for job in open_jobs], config.workers, "record demonstrations")
+    for job in jobs: yield early.pop(job) if job in early else next(found)
+    early |= zip([job for job in spare if job not in early], found, strict=True)
+
+
 def record_rounds(session: Session) -> None:
     "Play and write until every task has its episodes, committing on the way."
-    config = session.config
+    config, early = session.config, {}
     while True:
         known = {(task, seed): True for task, seed, *_ in (*session.provenance.episodes, *session.fresh)}
-        jobs = pending(config, known | dict.fromkeys(session.provenance.failed, False))
-        if not jobs: break
-        for episode in map_jobs(simulate, [(config, *job) for job in jobs], config.workers, "record demonstrations"):
+        known |= dict.fromkeys(session.provenance.failed, False)
+        if not (jobs := pending(config, known)): break
+        for episode in played(config, jobs, ahead(config, known, jobs), early):
             add_attempt(session, episode)
             if len(session.fresh) >= config.commit_every: commit_session(session)
     commit_session(session)
@@ -271,7 +288,7 @@ def collect(
     if config.benchmark == "libero": require_libero()
     check_teachable(config.tasks)
     check_room(root, config, len(config.tasks)*config.episodes_per_task - len(done.episodes))
-    with workplace(root) as work:
+    with workplace(root) as work, resting_workers():
         session = Session(root, config, take_up(root, config))
         try: record_rounds(session)
         except BaseException as error:

@@ -44,8 +44,9 @@ def frames_needed(
     source: str,  # memory it is evaluated with
 ) -> int:
     "How many of the last frames enter a decision: all of the window where a future is predicted or the past is read."
-    present_only = {config.spec.acting or "off", source} <= {"off", "present", "zero"} and not config.spec.stack
-    return 1 if present_only else config.history
+    told = fork_of(source) is not None and not config.spec.prophet  # a fork shows the future, and nothing is predicted
+    present_only = told or {config.spec.acting or "off", source} <= {"off", "present", "zero"}
+    return 1 if present_only and not config.spec.stack else config.history
 
 # %% ../../nbs/50_rollout/03_world_agent.ipynb #cd06fb25
 class FrameHistory:

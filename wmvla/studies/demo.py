@@ -50,6 +50,7 @@ from ..rollout.records import read_parquet, write_parquet
 from ..stats.contrasts import contrast
 from ..stats.paired import SuccessRow, success_table
 from ..rollout.world_agent import DONATED, save_donors
+from ..processes import resting_workers
 from ..runs import Run, create_run, finish_run, git_state, mark_stage
 from ..demos.schema import check_benchmark
 from ..demos.record import CollectConfig, collect
@@ -100,7 +101,7 @@ def ask_stage(demo: Demo) -> None:
     "The Prophets of all trainings, side by side, and the information check of the first; writes information.json."
     jobs = [asked_job(demo.latents, arm, seed, {}) for arm, seed in demo.preset.trainings]
     with_prophets(demo.latents, jobs, demo.preset.workers)
-    demo.latents.check_information(demo.preset.train_seeds[0], quick=True)
+    demo.latents.check_information(demo.preset.train_seeds[0], quick=True, workers=demo.preset.workers)
 
 # %% ../../nbs/90_studies/01_demo.ipynb #80d8b635
 def train_stage(demo: Demo) -> None:
@@ -259,8 +260,9 @@ def run_demo(
     demo = Demo(preset, RunLayout(run.path))
     wanted = list(DEMO_STAGES)[: list(DEMO_STAGES).index(until) + 1] if until else list(DEMO_STAGES)
     try:
-        for name in wanted:
-            if name not in run.stages: run_stage(run, demo, name)
+        with resting_workers():
+            for name in wanted:
+                if name not in run.stages: run_stage(run, demo, name)
     except BaseException as error:
         finish_run(run, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         raise

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batches_of', 'begin_training', 'run_training', 'fit', 'TrainReport', 'gate_words', 'read_report', 'write_report',
            'check_checkpoint', 'finished_report', 'make_report', 'earlier_key', 'check_folder', 'training_resumable',
-           'write_out', 'take_over', 'begin_folder', 'train_policy']
+           'write_out', 'take_over', 'begin_folder', 'data_of', 'train_policy']
 
 # %% ../../nbs/45_train/09_loop.ipynb #e0d1582e
 """Training an arm from cached latents.
@@ -25,6 +25,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ..core import UserError, progress, torch_threads
@@ -258,6 +259,12 @@ def begin_folder(job: TrainJob, key: str) -> Iterator[None]:
         yield
 
 
+def data_of(job: TrainJob, device: str | torch.device = "cpu") -> TrainData:
+    "What a training reads; `UserError` where the parts do not belong together."
+    few = job.tokens, job.train.labels, job.seed
+    return load_data(job.dataset, job.store, job.split, job.policy, None, device, *few)
+
+
 def train_policy(job: TrainJob) -> TrainReport:
     """Train one arm with one seed, go on with it where it was killed, or return its report where it is already finished.
 
@@ -266,8 +273,8 @@ def train_policy(job: TrainJob) -> TrainReport:
     by side.
     """
     with torch_threads(job.train.threads):
-        machine, few = open_machine(job.train), (job.train.labels, job.seed)
-        data = load_data(job.dataset, job.store, job.split, job.policy, None, machine.device, job.tokens, *few)
+        machine = open_machine(job.train)
+        data = data_of(job, machine.device)
         if machine.is_main_process: take_over(job, data)
         if (done := finished_report(job, job_key(job, data))) is not None: return done
         with begin_folder(job, job_key(job, data)) if machine.is_main_process else nullcontext():
