@@ -76,7 +76,7 @@ WORLDS_ASKED = (("moving", ""), ("moving, late", "+latency(4)"))
 MOVING_PAIR = ("coffee-push-v3+moving(mm=2,stop=0.1)", "plate-slide-side-v3+moving(mm=2)")
 ANSWERS: dict[str, AnswerStudy] = {
     "cpu": AnswerStudy("cpu", answer_base("demo", episodes_per_task=115, validation_fraction=.13, train={"steps": 1000},
-                                          encoder={"steps": 400}, tasks=MOVING_PAIR, limit=120,
+                                          encoder={"steps": 400, "batch": 64}, tasks=MOVING_PAIR, limit=120,
                                           train_seeds=(0, 1, 2, 3, 4), init_per_task=20), (5, 10, 25, 50), WORLDS_ASKED),
     "tiny": AnswerStudy("tiny", answer_base("tiny", train_seeds=(0,), init_per_task=1), (1, 2), WORLDS_ASKED[:1])}
 GPU_LACKS = ("preset gpu asks the same of smolvla_world: it needs a GPU, the weights of lerobot/smolvla_base, and "

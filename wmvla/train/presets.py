@@ -115,9 +115,9 @@ def check_sizes(p: DemoPreset) -> None:
 MOVING = "+moving(mm=2,stop=0.1)"  # the object slides 2 mm a step, until the hand is within 10 cm
 DEMO = DemoPreset(
     "demo", (f"coffee-push-v3{MOVING}", "plate-slide-side-v3+moving(mm=3,stop=0.07)"),
-    SmallEncoderConfig(width=32, steps=600),  # after 400 its own check refused it
+    SmallEncoderConfig(width=32, steps=600, batch=40),  # after 400 steps its own check refused it
     PolicyConfig(latent=512, layers=1, memory_content="components"),
-    TrainConfig(steps=700, labels=10), limit=100, validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
+    TrainConfig(steps=600, labels=10), limit=100, validation_fraction=.25, init_per_task=15, intervention_init_per_task=2)
 TINY = DemoPreset(
     "tiny", (f"coffee-push-v3{MOVING}", "drawer-open-v3"),
     SmallEncoderConfig(pixels=32, side=2, width=16, steps=25, batch=16),
