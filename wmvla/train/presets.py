@@ -10,7 +10,7 @@ __all__ = ['DEMO_ARMS', 'MOVING', 'DEMO', 'TINY', 'LIBERO', 'PRESETS', 'StudyQue
 """Presets are Python values.
 
 `demo` is the main job (two tasks in which the object moves, few labelled demonstrations and more film, four arms and a positive
-control, about 13 minutes on two cores), `tiny` shrinks every size and runs the same stages in seconds, `libero` asks the same
+control, about 9 minutes on two cores), `tiny` shrinks every size and runs the same stages in seconds, `libero` asks the same
 on the ten tasks of libero_spatial. A run is a preset, overrides and a seed.
 """
 
