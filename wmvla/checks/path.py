@@ -28,7 +28,7 @@ from ..ablate.reference import PlainReference, plain_reference, policy_errors
 from ..core import UserError, fingerprint, plain, torch_threads
 from ..policy.trunk import PolicyConfig
 from ..policy.world_policy import WorldPolicy, open_checkpoint, raw_gates
-from ..processes import parallel_map
+from ..parallel import parallel_map
 from ..seals import read_sealed, write_sealed
 from ..stats.paired import Interval, expanded_tail
 from ..train.batches import TrainData, batch_to, make_batch

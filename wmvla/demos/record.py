@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['worker_environment', 'simulate', 'most_attempts', 'seed_of', 'pending', 'shortfall', 'check_room', 'full_disk',
            'NoRoom', 'Session', 'add_attempt', 'commit_session', 'abandon_session', 'compare_identity', 'check_unused',
-           'take_up', 'map_jobs', 'ahead', 'played', 'record_rounds', 'stop_recording', 'collect']
+           'take_up', 'map_jobs', 'attempts_ahead', 'played', 'record_rounds', 'stop_recording', 'collect']
 
 # %% ../../nbs/20_demos/08_record.ipynb #0b0a8bb4
 """`collect` records scripted experts of either benchmark into a LeRobotDataset v3: simulated in parallel processes, written in
@@ -24,7 +24,7 @@ from typing import Any
 from ..core import UserError, progress
 from ..data.source import work_folder
 from ..files import read_json
-from ..processes import parallel_map, resting_workers
+from ..parallel import parallel_map, resting_workers
 from ..sim.environment import Environment, kept
 from .experts import attempts_of, check_teachable, make_expert
 from wmvla.demos.schema import (
@@ -223,7 +223,7 @@ def map_jobs(function: Callable, jobs: Sequence, workers: int, desc: str) -> Ite
     return map(function, progress(jobs, desc=desc, total=len(jobs), unit="job"))
 
 
-def ahead(config: CollectConfig, known: dict[Attempt, bool], jobs: Sequence[Attempt]) -> list[Attempt]:
+def attempts_ahead(config: CollectConfig, known: dict[Attempt, bool], jobs: Sequence[Attempt]) -> list[Attempt]:
     "What an idle process plays beside the last jobs of a round: what the next round asks for if all of these fail."
     idle = -len(jobs) % config.workers
     return pending(config, known | dict.fromkeys(jobs, False))[:idle]
@@ -239,7 +239,7 @@ def played(
     for job in jobs: yield early.pop(job) if job in early else next(found)
     early |= zip([job for job in spare if job not in early], found, strict=True)
 
-
+# %% ../../nbs/20_demos/08_record.ipynb #6dff5d1c
 def record_rounds(session: Session) -> None:
     "Play and write until every task has its episodes, committing on the way."
     config, early = session.config, {}
@@ -247,7 +247,7 @@ def record_rounds(session: Session) -> None:
         known = {(task, seed): True for task, seed, *_ in (*session.provenance.episodes, *session.fresh)}
         known |= dict.fromkeys(session.provenance.failed, False)
         if not (jobs := pending(config, known)): break
-        for episode in played(config, jobs, ahead(config, known, jobs), early):
+        for episode in played(config, jobs, attempts_ahead(config, known, jobs), early):
             add_attempt(session, episode)
             if len(session.fresh) >= config.commit_every: commit_session(session)
     commit_session(session)

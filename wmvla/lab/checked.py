@@ -18,8 +18,9 @@ from typing import Any, cast
 
 from ..ablate.reference import PLAIN, QUICK
 from ..checks.base import Check, run_checks
-from ..checks.information import (
-    BEYOND, InformationCheck, ask_information, in_turn, read_information, side_by_side, write_information)
+from wmvla.checks.information import (
+    BEYOND, InformationCheck, ask_information, read_information, shares_in_turn, shares_side_by_side,
+    write_information)
 from ..checks.instrument import instrument_checks
 from ..checks.path import PathCheck, measured_path, path_trainings, write_path
 from ..core import UserError, torch_threads
@@ -98,7 +99,7 @@ def check_information(
         made, = with_prophets(self, [job])
         data, origin = data_of(made), "given" if "prophet" in settings else f"of the train part, {made.train.steps} steps"
         known = labelled(data.table, data.split.train, made.train.labels, made.seed)
-        share = partial(side_by_side, made, workers) if workers > 1 else in_turn
+        share = partial(shares_side_by_side, made, workers) if workers > 1 else shares_in_turn
         with torch_threads(made.train.threads):
             found = ask_information(data, cast(Path, made.prophet), known, origin, seed, QUICK if quick else PLAIN, share)
         write_information(self.data.home/"information.json", found)

@@ -30,7 +30,7 @@ from .folders import lab_home, named_after, patch, shown_path
 from .latents import Latents, check_settings
 from ..policy.arm_memory import build_prophet
 from ..policy.trunk import ARMS, PolicyConfig
-from ..processes import parallel_map
+from ..parallel import parallel_map
 from ..rollout.agent import OURS, read_card
 from ..rollout.jobs import folder_digest
 from ..runs import read_metrics

@@ -42,7 +42,7 @@ from ..data.episodes import EpisodeTable, light, stream_episode
 from ..data.pictures import changed_pictures, changes_text, pictures_of
 from ..encoders.base import Encoder, stream_latents
 from .store import REPAIR, LatentStore, StoreMeta, open_store, read_meta, unfinished, write_meta
-from ..processes import parallel_map
+from ..parallel import parallel_map
 
 # %% ../../nbs/30_latents/01_write.ipynb #85de36c0
 def encode_episode(

@@ -50,7 +50,7 @@ from ..rollout.records import read_parquet, write_parquet
 from ..stats.contrasts import contrast
 from ..stats.paired import SuccessRow, success_table
 from ..rollout.world_agent import DONATED, save_donors
-from ..processes import resting_workers
+from ..parallel import resting_workers
 from ..runs import Run, create_run, finish_run, git_state, mark_stage
 from ..demos.schema import check_benchmark
 from ..demos.record import CollectConfig, collect
@@ -243,7 +243,7 @@ def run_stage(run: Run, demo: Demo, name: str) -> None:
     if checks is not None: run.record.checks = plain(checks)
     mark_stage(run, name, time.perf_counter() - began)
 
-
+# %% ../../nbs/90_studies/01_demo.ipynb #80b3f980
 def run_demo(
     preset: DemoPreset,
     root: str | Path = "runs",  # folder of all runs

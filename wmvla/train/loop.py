@@ -264,7 +264,7 @@ def data_of(job: TrainJob, device: str | torch.device = "cpu") -> TrainData:
     few = job.tokens, job.train.labels, job.seed
     return load_data(job.dataset, job.store, job.split, job.policy, None, device, *few)
 
-
+# %% ../../nbs/45_train/09_loop.ipynb #464e9d59
 def train_policy(job: TrainJob) -> TrainReport:
     """Train one arm with one seed, go on with it where it was killed, or return its report where it is already finished.
 

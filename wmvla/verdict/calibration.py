@@ -26,7 +26,7 @@ from ..toy.worlds import episode_names
 from .toy_lab import NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, toy_checks, lab_records, play_toys, shuffle_row, train_toy_arm
 from ..stats.paired import Interval, paired_difference, design_effect, widened_by_design, wilson
 from .rules import Evidence, choose_roles, claim, gather_evidence
-from ..processes import parallel_map
+from ..parallel import parallel_map
 
 # %% ../../nbs/70_verdict/04_calibration.ipynb #a6b8d4b4
 @dataclass(frozen=True)
