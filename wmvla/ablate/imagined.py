@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from .what_if import Tell, untold, replayed_requests
+from .what_if import Tell, at_played_threads, replayed_requests, untold
 from ..core import UserError
 from ..encoders.base import Encoder, resized, stream_latents
 from ..encoders.choice import reopen_decoder
@@ -142,6 +142,7 @@ def drawn_pictures(
     return replace(found, ahead=ahead, pictures=pictures)
 
 # %% ../../nbs/60_ablate/07a_imagined.ipynb #dc6fb1cc
+@at_played_threads
 def imagined_of(
     job: EvalJob,  # of the recorded episode
     config: EvalConfig,

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 
 from .imagined import frame_latents, predictions, replayed_frames
-from .what_if import Tell, untold
+from .what_if import Tell, at_played_threads, untold
 from ..core import UserError
 from ..policy.world_policy import WorldPolicy, codes_of
 from ..rollout.agent import OURS, read_card
@@ -74,6 +74,7 @@ def frame_codes(policy: WorldPolicy, latents: Float[torch.Tensor, "frame d"]) ->
     return codes_of(policy, latents).numpy().astype(np.int64), policy.config.codes
 
 
+@at_played_threads
 def latent_path_of(
     job: EvalJob,  # of the recorded episode
     config: EvalConfig,
