@@ -86,6 +86,7 @@ def photographs(html: Path, address: str, told: dict[str, Any]) -> dict[str, byt
             page.goto(f"{html.as_uri()}?{address}")
             page.wait_for_selector(".wmi-tracks .wmi-head")
             page.wait_for_function("[...document.querySelectorAll('.wmi-film video')].every(v => v.readyState >= 2)")
+            for tick in page.locator(".wmi-sightwords input").all(): tick.check()
             page.wait_for_timeout(600)
             seen |= parts_of(page, told) if theme == "light" else {"whole-dark": page.screenshot()}
         browser.close()

@@ -264,8 +264,10 @@ def test_what_was_imagined_stands_beside_what_came(found_page, filmed, look):
     rows = seen.page.locator(".wmi-imagined tr")
     assert rows.locator("th").all_text_contents()[1:4] == ["came", "nearest real frame", "predicted, decoded"]
     assert seen.page.locator(".wmi-imagined .wmi-cut").count() == 3 * len(there)
-    worse = [k for k in there if shown.imagined.error[1, k - 1] > shown.imagined.copy_last[1, k - 1]]
-    expected = f"Worse than copying the present {', '.join(map(str, worse))} ahead." if worse else ""
+    left = min(8, steps - filmed["step"][1])
+    worse = [k for k in range(1, left + 1) if shown.imagined.error[1, k - 1] > shown.imagined.copy_last[1, k - 1]]
+    expected = f"Worse than copying the present {', '.join(map(str, worse))} ahead, of {left}."
+    if not worse: expected = f"Better than copying the present at each of {left} steps ahead."
     assert seen.page.locator(".wmi-imagined figcaption").text_content() == expected
     assert seen.page.locator(".wmi-worse").count() == int((shown.imagined.error > shown.imagined.copy_last).sum())
     nearest = [f"most like step {shown.imagined.nearest[1, k - 1]}" for k in there]
@@ -335,6 +337,8 @@ def test_where_the_encoder_looks_lies_over_the_film_and_says_how(found_page, fil
     canvas = seen.page.locator("canvas.wmi-sight")
     drawn = canvas.evaluate("c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 3)")
     assert np.abs(np.array(drawn) - 0.72 * 255 * shown.sight.maps[2].ravel()).max() <= 1.5
+    assert canvas.is_hidden(), "the films of two arms begin alike"
+    seen.page.locator(".wmi-sightwords input").check()
     film, over = (seen.page.locator(s).bounding_box() for s in (".wmi-film video", "canvas.wmi-sight"))
     assert abs(film["height"] - over["height"]) < 2 and abs(film["x"] - over["x"]) < 2
     assert "occlusion" in seen.page.locator(".wmi-sightwords").text_content()

@@ -55,7 +55,7 @@ function filmOf(episode, clock, host) {
   video.addEventListener("error", () => video.replaceWith(make("div.wmi-nofilm", {}, "The film cannot be read")));
   host.film(episode).then((source) => { video.src = source; });
   clock.listeners.push(() => follow(video, episode, clock));
-  const sight = sightOver(episode, clock), tick = make("input", { type: "checkbox", checked: true, onchange: () => { sight.hidden = !tick.checked; } });
+  const sight = sightOver(episode, clock), tick = make("input", { type: "checkbox", onchange: () => { sight.hidden = !tick.checked; } });
   if (sight) caption.append(make("label.wmi-sightwords", {}, tick, ` ${episode.sight.how}`));
   return make("figure.wmi-film", {}, make("div.wmi-screen", {}, video, sight), caption);
 }
@@ -84,7 +84,7 @@ function nowPanel(episodes, clock) {
   const own = episodes.map((e) => {
     const where = make("b", {}), said = make("p.wmi-sentence", {}), facts = (e.notes || []).map((note) => make("p", {}, note));
     clock.listeners.push(() => {
-      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}: ${s.why}`), make("small", {}, ` ${s.source}`), s.against ? make("small.wmi-liewords", {}, ` ${s.against}`) : "", make("br")]));
+      said.replaceChildren(...e.spans.filter((s) => s.start <= clock.step && clock.step < s.end).flatMap((s) => [make("span", { class: s.against && "wmi-lie" }, `${s.what}: ${s.why}`), make("small", {}, ` ${s.source}, since step ${s.start}`), s.against ? make("small.wmi-liewords", {}, ` ${s.against}`) : "", make("br")]));
       const d = decisionAt(e, clock.step), over = clock.step >= e.steps;
       where.textContent = over ? `Over: ${e.success ? "success" : "failure"}` : d < 0 ? `Step ${clock.step}` : `Decision ${d + 1} of ${e.step.length}, since step ${e.step[d]}`;
     });

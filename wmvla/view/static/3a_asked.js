@@ -30,8 +30,10 @@ function imaginedPanel(episode, clock) {
     const gaps = ahead.map((k) => make("td", {}, over(k) ? "" : `${number(at(episode.error, d, k - 1))}`, make("small", {}, over(k) ? "" : ` / ${number(at(episode.baseline, d, k - 1))}`)));
     body.replaceChildren(make("tr", {}, make("th", {}, "steps ahead"), ahead.map((k) => make("td", {}, k))), ...rows,
       make("tr", {}, make("th", { scope: "row" }, "error / copy-last"), gaps));
-    const worse = ahead.filter((k) => !over(k) && at(episode.error, d, k - 1) > at(episode.baseline, d, k - 1));
-    caption.textContent = worse.length ? `Worse than copying the present ${worse.join(", ")} ahead.` : "";
+    const every = Array.from({ length: episode.error.shape[1] }, (_, i) => i + 1).filter((k) => !over(k));
+    const worse = every.filter((k) => at(episode.error, d, k - 1) > at(episode.baseline, d, k - 1));
+    caption.textContent = worse.length ? `Worse than copying the present ${worse.join(", ")} ahead, of ${every.length}.`
+      : every.length ? `Better than copying the present at each of ${every.length} steps ahead.` : "";
   });
   return make("figure.wmi-imagined", { "aria-label": `Imagined beside realised, ${episode.arm}` },
     make("h4", {}, chip(episode), " imagined beside realised"), make("table", {}, body), caption);
@@ -40,7 +42,7 @@ function imaginedPanel(episode, clock) {
 /** A map of where the encoder looks, over a film that shows several cameras side by side; returns a canvas that follows the clock. */
 function sightOver(episode, clock) {
   if (!episode.sight) return null;
-  const { maps, how } = episode.sight, [, rows, columns] = maps.shape, canvas = make("canvas.wmi-sight", { width: columns, height: rows, "aria-label": how });
+  const { maps, how } = episode.sight, [, rows, columns] = maps.shape, canvas = make("canvas.wmi-sight", { width: columns, height: rows, "aria-label": how, hidden: true });
   canvas.style.width = `${100 / Math.max(1, episode.cameras.length)}%`;
   const draw = () => {
     const d = Math.max(0, decisionAt(episode, clock.step)), pen = canvas.getContext("2d"), image = pen.createImageData(columns, rows);
@@ -61,7 +63,7 @@ function rankedHeads(episode, pick, changed) {
   const one = (h) => make("button.wmi-head-effect", { title: `without it the chunk changes by ${number(h.effect)} spreads of the actions`,
     style: { "--long": `${(100 * h.effect) / top}%` }, onclick: () => { pick[0] = several ? h.layer : pick[0]; pick[1] = h.head; changed(); } },
   `${several ? `layer ${h.layer}, ` : ""}head ${h.head}`, make("small", {}, ` ${number(h.effect)}`));
-  return make("div.wmi-ranked", { "aria-label": `Heads of ${episode.arm} by effect` }, make("span", {}, `Heads of ${episode.arm} by what their absence changes`), episode.heads.map(one));
+  return make("div.wmi-ranked", { "aria-label": `Heads of ${episode.arm} by effect` }, make("span", {}, `Heads of ${episode.arm} by what their absence changes, over the whole episode`), episode.heads.map(one));
 }
 
 /** The recorded chunk and another one, an action a line: what is asked for dashed. */
@@ -123,6 +125,7 @@ function askOne(episode, clock, host, state) {
 function askPanel(episodes, clock, host, state) {
   const traced = episodes.filter((e) => e.step.length);
   if (!traced.length) return null;
-  if (!host.ask) return make("p.wmi-asknote", {}, "What if its memory had been another? The policy answers that, so it needs a kernel: ", make("code", {}, "open_run(…).inspect()"), " in JupyterLab.");
+  const unasked = traced.some((e) => e.attention && !e.sheets) ? " Nobody has asked yet what was predicted here, which heads matter and where the encoder looks: buttons there do." : "";
+  if (!host.ask) return make("p.wmi-asknote", {}, "What if its memory had been another? The policy answers that, so it needs a kernel: ", make("code", {}, "open_run(…).inspect()"), " in JupyterLab.", unasked);
   return make("div.wmi-asks", {}, traced.filter((e) => e.ask).map((e) => askOne(e, clock, host, state)));
 }
