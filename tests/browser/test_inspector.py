@@ -249,7 +249,8 @@ def found_page(gallery, filmed, tmp_path_factory):
     ahead = np.minimum(trace.step[:, None] + 1 + np.arange(8), filmed["steps"])
     way = path_through(latents, latents[ahead] + rng.normal(size=(decisions, 8, 16)))
     way = dataclasses.replace(way, codes=rng.integers(0, 12, (filmed["steps"] + 1, 1)), book=64)
-    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), imagined=imagined, heads=heads, sight=sight, path=way)
+    shown = dataclasses.replace(shown_take(gallery, filmed["id"]), imagined=imagined, heads=heads, sight=sight, path=way,
+                                without=np.linspace(0.25, 2, decisions))
     path = tmp_path_factory.mktemp("found") / "one.html"
     path.write_text(standalone_html(about_run([shown.record], "One episode"), [payload(shown)]))
     return path, shown
@@ -328,6 +329,14 @@ def test_heads_stand_in_the_order_of_their_effect_and_are_chosen(found_page, fil
     assert shade == pytest.approx(0.04 + 0.96 * rows[0, 0] / rows.max(), abs=2e-3)
     assert "most with head 2 (0.5)" in seen.page.locator(".wmi-now").text_content()
     seen.keep("inspector-heads")
+
+
+@slow
+def test_what_a_chunk_loses_without_its_memory_is_a_curve(found_page, filmed, look):
+    path, shown = found_page
+    seen = look(address(path, filmed["id"], filmed["step"][1]))
+    told = f"Without its memory of {shown.record.arm}: with zeros the chunk moves by {shown.without[1]:.3g} spreads"
+    assert told in seen.page.locator(".wmi-tracks").get_attribute("aria-label") and seen.complaints == []
 
 
 @slow

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from .imagined import Imagined
 from .latent_path import LatentPath
@@ -41,6 +42,7 @@ class EpisodeFindings:
     heads: tuple[HeadEffect, ...] = ()  # the one that matters most first
     sight: EncoderSight | None = None  # of the picture at each decision
     path: LatentPath | None = None
+    without: Float[np.ndarray, " t"] | None = None  # `effect_of_memory`
 
 
 def findings_name(record: EpisodeRecord) -> str:
@@ -52,6 +54,7 @@ def findings_tensors(found: EpisodeFindings) -> tuple[dict[str, torch.Tensor], d
     "Arrays by name, and the words beside them; pictures are packed, they are most of it."
     arrays: dict[str, np.ndarray] = {}
     words: dict[str, Any] = {"heads": [[e.layer, e.head, e.effect] for e in found.heads]}
+    if found.without is not None: arrays["without"] = found.without
     if (sight := found.sight) is not None: arrays["sight"], words["how"] = (255*sight.maps).round().astype(np.uint8), sight.how
     if (way := found.path) is not None:
         arrays |= {name: own for name in ("points", "foreseen", "codes") if (own := getattr(way, name)) is not None}
@@ -89,7 +92,7 @@ def found_in(tensors: dict[str, torch.Tensor], words: dict[str, Any]) -> Episode
     if "points" in tensors:
         one, two = words["explained"]
         way = LatentPath(tensors["points"].numpy(), (one, two), array("foreseen"), array("codes"), words["book"])
-    return EpisodeFindings(seen, tuple(HeadEffect(*row) for row in words["heads"]), sight, way)
+    return EpisodeFindings(seen, tuple(HeadEffect(*row) for row in words["heads"]), sight, way, array("without"))
 
 
 def read_findings(path: str | Path, record: EpisodeRecord) -> EpisodeFindings:

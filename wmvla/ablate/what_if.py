@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Tell', 'check_decision', 'untold', 'replayed_requests', 'answers', 'at_played_threads', 'WhatIf', 'donated',
-           'what_if', 'fusions_of', 'without_head', 'HeadEffect', 'head_effects']
+           'what_if', 'effect_of_memory', 'fusions_of', 'without_head', 'HeadEffect', 'head_effects']
 
 # %% ../../nbs/60_ablate/07_what_if.ipynb #acb98978
 """`what_if` asks a policy the same decision with other memories, `head_effects` with one attention head less. Both replay the
@@ -129,6 +129,20 @@ def what_if(
                 seen[agent.look] = replayed_requests(agent, make_environment(plan.environment), trace, decision, tell)
             found[memory or trace.memory[decision]] = answers(agent, seen[agent.look])[-1]
     return WhatIf(decision, int(trace.step[decision]), found, chunk_spread([trace]))
+
+# %% ../../nbs/60_ablate/07_what_if.ipynb #3cdba1d2
+@at_played_threads
+def effect_of_memory(
+    job: EvalJob,  # of the recorded episode
+    config: EvalConfig,
+    trace: Trace,
+    tell: Tell = untold,
+) -> Float[np.ndarray, " t"]:
+    "How far each decision's chunk lies from the one with zeros as the memory there alone, in spreads of the actions."
+    plan = plan_job(job, config, read_card(job.policy_folder))
+    agent = open_agent(replace(job, memory="zero"), plan, config)
+    requests = replayed_requests(agent, make_environment(plan.environment), trace, len(trace) - 1, tell)
+    return chunk_distance(np.stack(answers(agent, requests)), trace.actions, chunk_spread([trace]))
 
 # %% ../../nbs/60_ablate/07_what_if.ipynb #a4babc17
 def fusions_of(policy: Any) -> list[GatedCrossAttention]:

@@ -138,7 +138,7 @@ def shown_take(gallery: Gallery, name: str, film: str = "") -> ShownEpisode:
     except (UserError, OSError) as e: seen = said.append(str(e))
     spans = with_pictures(label_spans(gallery.labels.get(name, [])), take.film, take.record.steps)
     return ShownEpisode(take.record, trace, seen, spans, found.imagined, found.heads, found.sight, told_task(take.record.task),
-                        take.used, tuple(said), found.path)
+                        take.used, tuple(said), found.path, found.without)
 
 # %% ../../nbs/78_dashboards/00a_inspector.ipynb #283044db
 def companions(gallery: Gallery) -> dict[str, str]:

@@ -37,10 +37,10 @@ class Asker(Protocol):
     def what_if(self, trace: Trace, decision: int, memory: str, donor: Trace | None, tell: Tell) -> WhatIf:
         "A decision with another memory. `UserError` where that is impossible."; ...
     def find(self, what: str, trace: Trace, tell: Tell) -> EpisodeFindings:
-        "imagined, heads, sight or path of an episode. `UserError` where its policy has no such thing."; ...
+        "imagined, heads, sight, path or without of an episode. `UserError` where its policy has no such thing."; ...
 
 
-ASKED_FINDINGS = ("imagined", "heads", "sight", "path")
+ASKED_FINDINGS = ("imagined", "heads", "sight", "path", "without")
 MOST_DONORS = 30  # episodes to choose another memory from
 
 

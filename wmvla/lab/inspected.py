@@ -22,7 +22,7 @@ from jaxtyping import Float32
 from ..ablate.findings import EpisodeFindings, findings_name
 from ..ablate.imagined import imagined_of, replayed_frames
 from ..ablate.latent_path import latent_path_of
-from ..ablate.what_if import Tell, WhatIf, answers, at_played_threads, head_effects, replayed_requests, untold
+from ..ablate.what_if import Tell, WhatIf, answers, at_played_threads, effect_of_memory, head_effects, replayed_requests, untold
 from ..ablate.what_if import what_if as asked_again
 from ..core import EpisodeRecord, UserError
 from ..demos.forks import check_forkable
@@ -118,9 +118,12 @@ def what_if(self: PolicyAsker, trace: Trace, decision: int, memory: str, donor: 
 
 @patch
 def find(self: PolicyAsker, what: str, trace: Trace, tell: Tell = untold) -> EpisodeFindings:
-    "imagined, heads, sight or path of an episode."
+    "imagined, heads, sight, path or without of an episode."
     trained = self.faithful(trace)
     if what == "sight": return EpisodeFindings(sight=sight_at(trained, trace))
+    if what == "without":
+        self.memories(trace.record)  # an arm without one has nothing to lose
+        return EpisodeFindings(without=effect_of_memory(*job_again(trained, trace), trace, tell))
     if what == "path": return EpisodeFindings(path=latent_path_of(*job_again(trained, trace), trace, tell))
     if what == "imagined": return EpisodeFindings(imagined=imagined_of(*job_again(trained, trace), trace, tell))
     found = head_effects(*job_again(trained, trace), trace)

@@ -88,6 +88,7 @@ class ShownEpisode:
     used: bool = False  # the policy may have been trained on this initial state
     said: tuple[str, ...] = ()  # what could not be read of it
     path: LatentPath | None = None  # through the latents of its policy
+    without: Float[np.ndarray, " t"] | None = None  # how far each chunk moves with zeros as the memory, in spreads of the actions
 
     @property
     def id(self) -> str: "The name of the episode in lists and addresses."; return episode_id(self.record)
@@ -222,6 +223,7 @@ def found_of(shown: ShownEpisode) -> dict[str, Any]:
     "What was asked about the episode, for the player; nothing where nobody asked."
     found: dict[str, Any] = {}
     if shown.heads: found["heads"] = [asdict(e) for e in shown.heads]
+    if shown.without is not None: found["without"] = packed(shown.without[:, None])
     if (s := shown.sight) is not None:
         found["sight"] = {"how": SIGHT_WORDS[s.how], "maps": packed((255*s.maps).round().astype(np.uint8))}
     if (way := shown.path) is not None:

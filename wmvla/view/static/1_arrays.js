@@ -56,7 +56,7 @@ function endOf(episode, decision) {
 
 /** A payload with its arrays unpacked. */
 function opened(payload) {
-  const arrays = ["gate", "share", "entropy", "attention", "seen", "actions", "error", "baseline"];
+  const arrays = ["gate", "share", "entropy", "attention", "seen", "actions", "error", "baseline", "without"];
   const sight = payload.sight ? { ...payload.sight, maps: unpack(payload.sight.maps) } : null;
   const path = payload.path ? { ...payload.path, points: unpack(payload.path.points), foreseen: unpack(payload.path.foreseen) } : null;
   return { ...payload, ...Object.fromEntries(arrays.map((name) => [name, unpack(payload[name])])), sight, path };

@@ -48,6 +48,13 @@ function gateTrack(episodes) {
   return curveTrack("Gate", "share of the residual", episodes, "share", { levels, words, brief: (e, d) => percent(meanAt(e.share, d)) });
 }
 
+/** How far the chunk moves with zeros as the memory, at this decision alone: what the gate's share does not say. */
+function withoutTrack(episodes) {
+  const levels = (high) => [[0, "0: unchanged"], [high / 1.15, number(high / 1.15)]];
+  return curveTrack("Without its memory", "the chunk moves by", episodes, "without",
+    { levels, words: (e, d) => `with zeros the chunk moves by ${number(at(e.without, d, 0))} spreads of the actions`, brief: (e, d) => number(at(e.without, d, 0)) });
+}
+
 function entropyTrack(episodes) {
   const levels = () => [[0, "0: one step"], [1, "1: uniform", true]];
   return curveTrack("Attention entropy", "over memory steps", episodes, "entropy",
@@ -205,7 +212,7 @@ function apartTrack(episodes, parting) {
 
 function tracksOf(episodes, pick, play, parting) {
   const traced = episodes.filter((e) => e.step.length);
-  return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), apartTrack(traced, parting), gateTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
+  return [...episodes.flatMap((e) => [keyframeTrack(e, play), ...textTracks(e, play)]), apartTrack(traced, parting), gateTrack(traced), withoutTrack(traced), entropyTrack(traced), ...attentionTracks(traced, pick),
     ...errorTracks(traced), ...traced.filter((e) => e.error).map(errorCurve), ...traced.filter((e) => e.actions).map(actionTrack), ...traced.filter((e) => e.latency).map(timeTrack)]
     .filter(Boolean);
 }

@@ -3,7 +3,7 @@
 const MEMORY_WORDS = { zero: "zeros", random: "noise", shuffle: "another episode's", history: "its own past", present: "the present again",
   off: "none", pred: "its own prediction", "oracle-expert": "the true future, the expert acting", "oracle-world": "the true future, the hand still" };
 const FINDINGS = { imagined: "Hold its predictions against what came", heads: "Rank its heads by taking each out",
-  sight: "Where its encoder looks", path: "Its path through latent space", truth: "Say what happened (simulator)" };
+  without: "Take its memory away, decision by decision", sight: "Where its encoder looks", path: "Its path through latent space", truth: "Say what happened (simulator)" };
 const SHEET_WORDS = { came: "came", nearest: "nearest real frame", decoded: "predicted, decoded" };
 
 /** A picture of a sheet as an element; `place` counts from its upper left. */
@@ -32,6 +32,7 @@ function imaginedPanel(episode, clock) {
       make("tr", {}, make("th", { scope: "row" }, "error / copy-last"), gaps));
     const every = Array.from({ length: episode.error.shape[1] }, (_, i) => i + 1).filter((k) => !over(k));
     const worse = every.filter((k) => at(episode.error, d, k - 1) > at(episode.baseline, d, k - 1));
+    caption.className = worse.length ? "wmi-worse-words" : "";
     caption.textContent = worse.length ? `Worse than copying the present ${worse.join(", ")} ahead, of ${every.length}.`
       : every.length ? `Better than copying the present at each of ${every.length} steps ahead.` : "";
   });
