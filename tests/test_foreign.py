@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(p for p in (ROOT / "wmvla").rglob("*.py") if p.name != "_modidx.py")
-OWN = {("measure", "cloudpickle.loads"), ("processes", "pickle.loads")}  # what this process's own children sent
+OWN = {("measure", "cloudpickle.loads"), ("parallel", "pickle.loads")}  # what this process's own children sent
 RUNS_IT = {"eval", "exec", "compile", "input", "os.system", "pickle.load", "pickle.loads", "cloudpickle.load",
            "cloudpickle.loads", "dill.load", "dill.loads", "joblib.load", "yaml.load", "yaml.unsafe_load",
            "marshal.loads", "shelve.open"}  # fmt: skip
