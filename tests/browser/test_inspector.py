@@ -268,7 +268,7 @@ def test_what_was_imagined_stands_beside_what_came(found_page, filmed, look):
     left = min(8, steps - filmed["step"][1])
     worse = [k for k in range(1, left + 1) if shown.imagined.error[1, k - 1] > shown.imagined.copy_last[1, k - 1]]
     expected = f"Worse than copying the present {', '.join(map(str, worse))} ahead, of {left}."
-    if not worse: expected = f"Better than copying the present at each of {left} steps ahead."
+    if not worse: expected = f"At none of {left} steps ahead worse than copying the present."
     assert seen.page.locator(".wmi-imagined figcaption").text_content() == expected
     assert seen.page.locator(".wmi-worse").count() == int((shown.imagined.error > shown.imagined.copy_last).sum())
     nearest = [f"most like step {shown.imagined.nearest[1, k - 1]}" for k in there]

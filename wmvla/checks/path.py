@@ -199,11 +199,13 @@ def measure_path(
 class ReferenceJob:
     "The plain regressions of a path check, as work for a process of its own."
     training: TrainJob  # whose data they read
+    device: str  # that the data are put on
     seed: int
 
     def fit(self) -> PlainReference:
         "Fit and measure them."
-        with torch_threads(self.training.train.threads): return plain_reference(data_of(self.training), seed=self.seed)
+        data = data_of(self.training, self.device)
+        with torch_threads(self.training.train.threads): return plain_reference(data, seed=self.seed)
 
 
 def path_work(job: ReferenceJob | TrainJob) -> PlainReference | None:
@@ -219,7 +221,7 @@ def measured_path(
     seed: int = 0,  # of the regressions
 ) -> PathCheck:
     "Train what is not trained, and measure. `UserError` where a folder holds another training."
-    work = [*jobs, ReferenceJob(jobs[0], seed)]
+    work = [*jobs, ReferenceJob(jobs[0], str(data.state.device), seed)]
     reference = [*(map(path_work, work) if workers == 1 else parallel_map(path_work, work, workers, "path check"))][-1]
     policies = {arm: [open_checkpoint(job.checkpoint) for job in jobs if job.policy.arm == arm] for arm in PATH_ARMS}
     seeds = [job.seed for job in jobs if job.policy.arm == PATH_ARMS[0]]

@@ -34,7 +34,7 @@ function imaginedPanel(episode, clock) {
     const worse = every.filter((k) => at(episode.error, d, k - 1) > at(episode.baseline, d, k - 1));
     caption.className = worse.length ? "wmi-worse-words" : "";
     caption.textContent = worse.length ? `Worse than copying the present ${worse.join(", ")} ahead, of ${every.length}.`
-      : every.length ? `Better than copying the present at each of ${every.length} steps ahead.` : "";
+      : every.length ? `At none of ${every.length} steps ahead worse than copying the present.` : "";
   });
   return make("figure.wmi-imagined", { "aria-label": `Imagined beside realised, ${episode.arm}` },
     make("h4", {}, chip(episode), " imagined beside realised"), make("table", {}, body), caption);
