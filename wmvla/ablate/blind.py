@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRAINED', 'ABLATED', 'REPLAYED', 'HEADROOM_AGAIN', 'demonstrations_of', 'blind_trainings', 'replay_folders',
            'shared_triples', 'own_rows', 'played_limit', 'play_blind', 'Headroom', 'met_by', 'rate_of',
-           'measure_headroom', 'headroom_line', 'headroom_table', 'write_headroom', 'read_headroom']
+           'measure_headroom', 'headroom_line', 'headroom_table', 'write_headroom', 'ask_blind', 'read_headroom']
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #c8dfcf78
 """Policies that see no picture, on the triples of an evaluation: a training of the baseline without it, and demonstrations that
@@ -19,6 +19,7 @@ from pathlib import Path
 from ..core import EpisodeRecord, Triple, UserError
 from ..data.episodes import EpisodeTable
 from ..data.splits import load_split
+from ..parallel import parallel_map
 from ..policy.replay import Demonstrations, mean_demonstrations, save_replay
 from ..rollout.closed_loop import evaluate
 from ..rollout.jobs import EvalConfig, EvalJob
@@ -27,7 +28,7 @@ from ..seals import read_sealed, write_sealed
 from ..stats.contrasts import rows_of
 from ..stats.graded import episode_limits
 from ..stats.paired import Interval, in_points, paired_trainings, wilson
-from ..train.batches import labelled
+from ..train.batches import TrainData, labelled
 from ..train.config import TrainJob
 from ..train.loop import train_policy
 
@@ -101,8 +102,8 @@ def play_blind(
     "Train and play every blind policy; goes on after a kill. Writes blind.parquet."
     triples, place = shared_triples(records), out / "blind"
     trained = blind_trainings(job, place, seeds, [*TRAINED, *(ABLATED if beside else ())])
-    for jobs in trained.values():
-        for one in jobs: train_policy(one)
+    todo = [replace(one, show=config.workers == 1) for jobs in trained.values() for one in jobs]
+    list(parallel_map(train_policy, todo, min(config.workers, len(todo)), desc="train blind policies"))
     store = job.store if isinstance(job.store, Path) else job.store[0]
     sides = [(one.checkpoint, store, name, one.seed) for name, parts in trained.items() for one in parts]
     drawn = seeds if job.train.labels else seeds[:1]  # without a choice of labels every training knows the same
@@ -184,6 +185,21 @@ def headroom_table(found: Headroom) -> str:
 def write_headroom(path: Path, found: Headroom) -> Path:
     "Write blind.json, sealed."
     return write_sealed(path, found)
+
+
+def ask_blind(
+    jobs: Sequence[TrainJob],  # the trainings of the baseline
+    data: TrainData,  # what they learnt from
+    records: Sequence[EpisodeRecord],  # of the arms
+    config: EvalConfig,  # as they were played
+    out: Path,  # the folder of the evaluation
+    beside: bool = False,  # also the baseline without state, and without instruction
+) -> tuple[list[EpisodeRecord], Headroom]:
+    "Play the blind policies and measure the headroom; goes on after a kill. Writes blind.parquet and blind.json."
+    played = play_blind(jobs[0], data.table, records, config, out, [job.seed for job in jobs], beside)
+    found = replace(measure_headroom(records, played), split=data.split.hash, latents=data.store.fingerprint)
+    write_headroom(out / "blind.json", found)
+    return played, found
 
 
 def read_headroom(path: str | Path) -> Headroom:

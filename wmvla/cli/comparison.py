@@ -248,7 +248,7 @@ def check_same_recipe(job: Any) -> Any:
 @command("blind", "could who sees nothing do it? blind policies on the triples of a run; continues after a kill", blind_flags)
 def blind_command(args: argparse.Namespace) -> None:
     "`wmvla.ablate.blind`."
-    from wmvla.ablate.blind import headroom_line, headroom_table, measure_headroom, play_blind, write_headroom
+    from wmvla.ablate.blind import ask_blind, headroom_line, headroom_table
     from wmvla.runs import find_run
 
     path = Path(args.run) if Path(args.run).is_dir() else find_run(args.run, args.runs)
@@ -256,8 +256,6 @@ def blind_command(args: argparse.Namespace) -> None:
     known = (path / "run.json").is_file() and not args.checkpoint
     jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args)
     data, *_ = [check_same_recipe(job) for job in jobs]
-    config, seeds = replace(config, folder=str(path)), [job.seed for job in jobs]
-    played = play_blind(jobs[0], data.table, records, config, path, seeds, args.beside)
-    found = replace(measure_headroom(records, played), split=data.split.hash, latents=data.store.fingerprint)
+    played, found = ask_blind(jobs, data, records, replace(config, folder=str(path)), path, args.beside)
     print(success_report(played), headroom_table(found), headroom_line(found), sep="\n\n")
-    print_made(write_headroom(path / "blind.json", found))
+    print_made(path / "blind.json")

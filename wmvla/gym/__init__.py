@@ -85,7 +85,7 @@ class ToyEnv(gymnasium.Env):
     def render(self) -> UInt8[np.ndarray, "height width 3"]: return self.several.render()[0]
 
 # %% ../../nbs/17_gym/00___init__.ipynb #ad63cec5
-TOYS = ("intercept", "static", "noise", "bimodal", "blank", "broken")
+TOYS = ("intercept", "static", "noise", "bimodal", "blank", "table", "broken")
 
 
 def register_worlds() -> tuple[str, ...]:

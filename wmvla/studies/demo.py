@@ -35,6 +35,7 @@ from ..verdict.required_checks import instrument_lines, judged
 from ..rollout.closed_loop import evaluate
 from ..checks.base import CheckResult, run_checks
 from ..checks.control import ControlCheck, ControlPlan, measure_control, write_control
+from ..ablate.blind import ask_blind
 from ..ablate.memory import (
     ClosedLoopRow, RatioRow, compare_closed_loop, intervene_offline, load_interventions, save_interventions)
 from ..lab.checked import comparison_checks
@@ -57,6 +58,7 @@ from ..demos.record import CollectConfig, collect
 from ..sim.render import require_egl
 from ..demos.replay import ReplayRow, replay
 from ..sim.suites import expand_tasks
+from ..train.loop import data_of
 from ..train.presets import DemoPreset, StudyQuestion, noted_question
 from ..view.video import film_mp4, pick_states, video_name
 
@@ -128,7 +130,7 @@ def play_settings(demo: Demo) -> dict:
 
 # %% ../../nbs/90_studies/01_demo.ipynb #e53ee96e
 def evaluate_stage(demo: Demo) -> None:
-    "Success of every arm and of the control, `episodes.parquet`, and films."
+    "Success of every arm, of the control and of who sees nothing, `episodes.parquet`, and films."
     at, p, config = demo.layout, demo.preset, eval_config(demo)
     triples = make_triples(p.tasks, p.init_per_task)
     jobs = evaluation_jobs(demo.trained(*p.question.arms), triples)
@@ -142,6 +144,8 @@ def evaluate_stage(demo: Demo) -> None:
     shown = [replace(r, video=filmed.get((r.arm, r.train_seed, r.triple), "")) for r in records]
     write_parquet(shown, at.path/"episodes.parquet")
     if p.question.control: write_control(at.path/"control.json", control_of(demo, shown))
+    baseline = [asked_job(demo.latents, "A", seed, {}) for seed in p.train_seeds]
+    ask_blind(baseline, data_of(baseline[0]), shown, replace(config, trace="off"), at.path)
 
 
 def control_of(demo: Demo, records: Sequence[EpisodeRecord]) -> ControlCheck:

@@ -23,7 +23,8 @@ from ..core import EpisodeRecord, fingerprint, progress, torch_threads
 from ..files import as_record
 from ..lines import line_of, read_lines
 from ..toy.worlds import episode_names
-from .toy_lab import NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, toy_checks, lab_records, play_toys, shuffle_row, train_toy_arm
+from .toy_lab import (
+    NOT_IN_TOYS, ToyStudy, ToyTraining, lab_data, lab_prophets, lab_records, play_toys, shuffle_row, toy_checks, train_toy_arm)
 from ..stats.paired import Interval, paired_difference, design_effect, widened_by_design, wilson
 from .rules import Evidence, choose_roles, claim, gather_evidence
 from ..parallel import parallel_map
@@ -89,7 +90,7 @@ def lab_evidence(experiment: ToyStudy, trained: Sequence[ToyTraining]) -> tuple[
     "Play, spoil, check; what the verdict is given, and the episodes."
     names = episode_names("triples", experiment.world, experiment.seed, experiment.triples)
     records = [r for done in trained for r in lab_records(experiment, done, names)]
-    ratios = [shuffle_row(t) for t in trained if t.policy.config.arm == experiment.claimed]
+    ratios = [shuffle_row(t) for t in trained if t.arm == experiment.claimed]
     checks, roles = toy_checks(experiment, trained, records), choose_roles(experiment.arms, experiment.claimed)
     return gather_evidence(records, checks, ratios, roles=roles, without=NOT_IN_TOYS), records
 
@@ -99,7 +100,7 @@ def coverage(experiment: ToyStudy, trained: Sequence[ToyTraining]) -> dict[str, 
     if not experiment.truth: return {}
     names = episode_names("truth", experiment.world, experiment.seed, experiment.truth)
     more = episode_names("sets", experiment.world, experiment.seed, experiment.sets * experiment.triples)
-    key = lambda t: (t.policy.config.arm, t.training)
+    key = lambda t: (t.arm, t.training)
     true = {key(t): float(play_toys(t.policy, experiment.world, names).success.mean()) for t in trained}
     seen = {key(t): play_toys(t.policy, experiment.world, more).success.reshape(experiment.sets, -1) for t in trained}
     found = [held_intervals({k: x[i] for k, x in seen.items()}, true) for i in range(experiment.sets)]
@@ -110,8 +111,8 @@ def run_experiment(experiment: ToyStudy) -> Finding:
     "A study from the recording to the verdict; the same experiment gives the same finding."
     with torch_threads(1):
         began = time.process_time()
-        data = lab_data(experiment)
-        trained = [train_toy_arm(experiment, arm, t, data) for t in range(experiment.trainings) for arm in experiment.arms]
+        data, given = lab_data(experiment), lab_prophets(experiment)
+        trained = [train_toy_arm(experiment, arm, t, data, given) for t in range(experiment.trainings) for arm in experiment.arms]
         evidence, records = lab_evidence(experiment, trained)
         verdict, gain = claim(evidence), evidence.gain
         rates = {arm: float(np.mean([r.success for r in records if r.arm == arm])) for arm in experiment.arms}

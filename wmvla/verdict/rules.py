@@ -87,7 +87,7 @@ class Evidence:
     ratios: tuple[RatioRow, ...] = ()  # offline interventions on the claimed arm
     notes: tuple[str, ...] = ()  # what the reader should know: sizes, tasks, limits
     closed_loop: tuple[ClosedLoopRow, ...] = ()  # success lost under a corrupted memory: told, but no part of the rules
-    without: tuple[str, ...] = ()  # families of checks that the study has nothing of
+    without: tuple[str, ...] = ()  # families of checks that the study has nothing of; `headroom`: blind policies
     primary: Primary | None = None  # the contrast that was named before the first episode
     witness: str = ""  # who succeeds at all, in words; empty: nobody
     parts: Decomposition | None = None  # where the gain came from; None for an arm without a memory
@@ -98,6 +98,11 @@ class Evidence:
         own, base = self.roles.claimed, self.roles.baseline
         more = {f"{own} - {name}": c for name, c in self.beyond.items()}
         return {f"{own} - {base}": self.gain, **more, **{f"{name} - {base}": c for name, c in self.controls.items()}}
+
+    @property
+    def needs_eyes(self) -> bool:
+        "Whether blind policies were played and are shown to do worse; or the study is one that has none."
+        return "headroom" in self.without or any(c.name == "headroom" and c.passed for c in self.checks)
 
     @property
     def leading(self) -> str:
@@ -213,6 +218,7 @@ def explain_gain(evidence: Evidence, reads: Reading = Contrast.sign) -> tuple[st
     if lacking: return "better" if missing else "cannot tell", f"{beats}, but {lacking}"
     if used is None: return "cannot tell", f"{beats} and its controls, but no shuffled memory was tested"
     if not used: return "cannot tell", f"{beats} and its controls, yet another episode's memory is not shown to hurt it offline"
+    if not evidence.needs_eyes: return "cannot tell", f"{beats} and its controls, but no blind policy was played (wmvla blind)"
     shown = ", and another episode's memory raises its offline error" if memory else ""
     return "helps", f"{beats} and {' and '.join(roles.controls)}{shown}"
 

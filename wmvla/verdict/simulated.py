@@ -95,7 +95,7 @@ def simulated_evidence(design: VerdictDesign, rng: np.random.Generator) -> Evide
     task = np.arange(design.triples) % design.tasks
     names, played = tuple(f"t{i}" for i in range(design.tasks)), np.ones((design.trainings, design.triples), bool)
     against = lambda one, other: table_contrast(one, other, PairTable(wins[one], wins[other], played, task, names))
-    checks = tuple(CheckResult(name, True, "simulated") for family in CORE.values() for name in family)
+    checks = tuple(CheckResult(name, True, "simulated") for family in (*CORE.values(), ("headroom",)) for name in family)
     memory = own_memory(design.claimed) not in (None, "off")
     seeds = tuple(range(design.trainings))
     ratios = tuple(RatioRow(design.claimed, s, "shuffle", 0.1, 0.08, 1.25, 1.1, 1.4, 20, True) for s in seeds if memory)

@@ -165,7 +165,7 @@ def contrast_rung(c: Contrast) -> Rung:
 
 
 ASKED = {"memory path": "the memory path hears a true future", "information": "the forecast is news",
-         "control": "a true future helps in the simulator"}
+         "control": "a true future helps in the simulator", "headroom": "who sees nothing does worse"}
 
 
 def ladder(found: Findings) -> list[Rung]:
