@@ -37,7 +37,7 @@ from ..policy.gated_attention import GATES, STARTS
 from ..policy.memory import UNPLAYABLE, check_memory_source
 from ..policy.trunk import seeded
 from ..world.components import MEMORY_CONTENTS
-from ..world.given import given_fingerprint, read_about
+from ..world.given import PREDICTS, given_fingerprint, read_about
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #743c4a83
 HISTORY, HISTORY_MASK = "world_history", "world_history_mask"  # [b t m] raw latents, [b t]
@@ -82,6 +82,7 @@ class SmolVLAWorldConfig(SmolVLAConfig):
     world_prophet_layers: int = 1
     world_prophet_heads: int = 0  # 0: world_heads
     world_prophet_freeze: bool = False  # keep the given Prophet as it is
+    world_prophet_predicts: str = "future"  # what it was trained for; past and shuffled are controls, and stay as they are
     world_prophet_taken: str = ""  # written here: the fingerprint of the Prophet that was started from
     lambda_world: float = 0.2  # weight of Prophet's loss
     world_loss: str = "mse"  # or cosine (and magnitude)
@@ -110,7 +111,7 @@ class SmolVLAWorldConfig(SmolVLAConfig):
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #281ceb28
 WORLD_CHOICES = {"world_fusion": ("late", "input", "every"), "world_fusion_start": STARTS, "world_gate": GATES,
-                 "world_memory_content": MEMORY_CONTENTS, "world_loss": ("mse", "cosine")}
+                 "world_memory_content": MEMORY_CONTENTS, "world_loss": ("mse", "cosine"), "world_prophet_predicts": PREDICTS}
 COUNTS = ("world_history", "world_future", "world_heads", "world_components", "world_prophet_width", "world_prophet_layers",
           "world_schedule_steps")
 
@@ -127,6 +128,9 @@ def check_fields(config: "SmolVLAWorldConfig") -> None:
     if config.lambda_world < 0: raise UserError(f"lambda_world is {config.lambda_world}; a loss has no negative weight.")
     if config.world_prophet_freeze and not config.world_prophet:
         raise UserError("world_prophet_freeze keeps a Prophet that was trained before; name it with --policy.world_prophet.")
+    if config.world_prophet_predicts != "future" and not config.world_prophet_freeze:
+        raise UserError(f"A Prophet of the {config.world_prophet_predicts} is a control that training must not teach the future; "
+                        "add --policy.world_prophet_freeze=true.")
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #3c3abf9f
 def rollout_source(config: SmolVLAWorldConfig) -> str:

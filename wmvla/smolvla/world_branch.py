@@ -173,7 +173,7 @@ def take_given(branch: WorldBranch, folder: str) -> None:
     "Start from the Prophet of a folder and its statistics; `UserError` for one that does not fit, or has seen what is to judge."
     c, given = branch.config, open_given(folder)
     judging = load_split(c.world_split).validation if c.world_split else ()
-    check_given(given, "future", c.world_fingerprint, c.world_revision, judging)
+    check_given(given, c.world_prophet_predicts, c.world_fingerprint, c.world_revision, judging)
     branch.prophet.load_state_dict(given.prophet.state_dict())
     branch.latents.load_state_dict(given.latents.state_dict())
     branch.fitted.fill_(True)
