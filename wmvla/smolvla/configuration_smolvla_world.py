@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['HISTORY', 'HISTORY_MASK', 'FUTURE', 'FUTURE_MASK', 'EPISODE', 'MARK', 'WORLD_KEYS', 'FRAMES', 'FRAMES_MASK',
-           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'SmolVLAWorldConfig', 'check_fields',
-           'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'take_prophet_sizes',
-           'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_renames', 'policy_input_features']
+           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'FORMER', 'SmolVLAWorldConfig',
+           'check_fields', 'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store',
+           'take_prophet_sizes', 'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_file',
+           'open_as_saved', 'saved_renames', 'policy_input_features']
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #b6eb505d
 """`--policy.type=smolvla_world`: SmolVLA's configuration, and what a memory of predicted futures adds to it.
@@ -70,11 +71,11 @@ class SmolVLAWorldConfig(SmolVLAConfig):
     world_memory_mode_rollout: str = ""  # empty: as trained, pred where that needs the future
     world_history: int = 4  # T frames that Prophet reads: velocity needs two, noise a few more
     world_future: int = 8  # K frames that it predicts
-    world_fusion: str = "late"  # late (F1): before action_out_proj; input (F2): noisy actions; every: both, and each expert layer
-    world_fusion_start: str = "gate"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
+    world_fusion: str = "input"  # input (F2): noisy actions; late (F1): before action_out_proj; every: both and each expert layer
+    world_fusion_start: str = "output"  # what closes a fusion at first: the gate at 0, or an output projection of zeros, gate 1
     world_input_too: bool = False  # written here: `every` begins at the input; checkpoints of earlier versions do not
     world_gate: str = "layer"  # what has a gate of its own: layer, head, token
-    world_memory_content: str = "state"  # of a memory step: state (the latent), change (from the present), components (of it)
+    world_memory_content: str = "change"  # of a memory step: state (the latent), change (from the present), components (of it)
     world_components: int = 16  # how many
     world_heads: int = 4  # of the cross-attention
     world_prophet: str = ""  # folder of `wmvla prophet` to start from; it decides world_history, world_future and three sizes:
@@ -232,14 +233,30 @@ def adopt(config: SmolVLAWorldConfig) -> None:
     config.world_initialised = path
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #2dcee486
+def saved_file(path: str | Path, name: str, revision: str | None = None) -> Path | None:
+    "A file of a saved policy (folder or hub id); None where there is none: whoever needs it says that it is missing."
+    if (file := Path(path, name)).is_file(): return file
+    from huggingface_hub import hf_hub_download
+
+    try: return Path(hf_hub_download(str(path), name, revision=revision))
+    except (OSError, ValueError): return None
+
+
+FORMER = {"world_fusion_start": "gate", "world_memory_content": "state"}  # of checkpoints that are older than these fields
+
+
+def open_as_saved(config: SmolVLAWorldConfig, path: str | Path, revision: str | None = None) -> SmolVLAWorldConfig:
+    "The configuration with `FORMER` where the checkpoint at `path` does not say it: today's defaults are not its own."
+    if (file := saved_file(path, "config.json", revision)) is None: return config
+    said, given = read_json(file), given_flags()
+    for name, value in FORMER.items():
+        if name not in said and name not in given: setattr(config, name, value)
+    return config
+
+
 def saved_renames(path: str) -> dict[str, str]:
     "Dataset key -> the policy's key, of the processors that were saved with a policy (folder or hub id)."
-    file = Path(path, "policy_preprocessor.json")
-    if not file.is_file():
-        from huggingface_hub import hf_hub_download
-
-        try: file = hf_hub_download(path, file.name)
-        except (OSError, ValueError): return {}  # whoever needs the processors says that they are missing
+    if (file := saved_file(path, "policy_preprocessor.json")) is None: return {}
     steps = [s for s in checked_steps(read_json(file), file) if s.get("registry_name") == "rename_observations_processor"]
     return steps[0]["config"].get("rename_map", {}) if steps else {}
 

@@ -36,7 +36,7 @@ from ..policy.gated_attention import FusionRecord
 from ..policy.memory import Memory
 from ..rollout.capture import Stopwatch
 from .configuration_smolvla_world import (
-    EPISODE, FRAMES, HISTORY, HISTORY_MASK, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, store_mark)
+    EPISODE, FRAMES, HISTORY, HISTORY_MASK, MARK, NOISE_KEY, TRUTH, TRUTH_MASK, SmolVLAWorldConfig, open_as_saved, store_mark)
 from .world_branch import (
     Scene, WorldBranch, attach, fit_latents, is_closed, memory_from, predict_scene, scene_of, set_memory, take_given)
 from .world_logs import GradientMeter, mean_over_steps, log_values, world_loss
@@ -68,6 +68,9 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
 
     @classmethod
     def from_pretrained(cls, pretrained_name_or_path, *, config=None, **kwargs):
+        hub = {name: value for name, value in kwargs.items() if name not in ("strict", "fresh")}
+        if config is None: config = SmolVLAWorldConfig.from_pretrained(pretrained_name_or_path, **hub)
+        config = open_as_saved(config, pretrained_name_or_path, kwargs.get("revision"))
         return super().from_pretrained(pretrained_name_or_path, config=config, **{**kwargs, "fresh": False})
     @classmethod
     def _load_as_safetensor(cls, model, model_file, map_location, strict):

@@ -80,6 +80,13 @@ class ToyStudy:
         if lacks := {"A", self.claimed} - set(self.arms): raise UserError(f"arms lacks {', '.join(sorted(lacks))}; list it.")
         strangers = {*self.arms, *[self.recipe] * bool(self.recipe)} - set(ARMS)
         if strangers: raise UserError(f"There is no arm {min(strangers)!r}; use {', '.join(ARMS)}.")
+        if self.recipe: self.check_recipe()
+
+    def check_recipe(self) -> None:
+        "`UserError` for a recipe that no study of equal arms can be made of."
+        if len(self.arms) > 9: raise UserError(f"{len(self.arms)} arms of one recipe have no luck of their own; ask for 9.")
+        if ARMS[self.recipe].memory in (None, "zero", "random") and ARMS[self.claimed].memory:
+            raise UserError(f"The recipe {self.recipe} has no memory that another episode could lend; choose F, F-history, ...")
 
     def sizes(self, arm: str) -> PolicyConfig:
         "The policy of an arm, with the history that the world's truth is stated for."
