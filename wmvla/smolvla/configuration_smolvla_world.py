@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HISTORY', 'HISTORY_MASK', 'FUTURE', 'FUTURE_MASK', 'EPISODE', 'MARK', 'WORLD_KEYS', 'FRAMES', 'FRAMES_MASK',
-           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'FORMER', 'SmolVLAWorldConfig',
-           'check_fields', 'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store',
-           'take_prophet_sizes', 'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_file',
-           'open_as_saved', 'saved_renames', 'policy_input_features']
+           'NOISE_KEY', 'TRUTH', 'TRUTH_MASK', 'WORLD_CHOICES', 'COUNTS', 'OWN', 'SmolVLAWorldConfig', 'check_fields',
+           'rollout_source', 'frames_needed_by', 'store_mark', 'take_store', 'encoder_of_store', 'take_prophet_sizes',
+           'latent_size', 'given_flags', 'is_default', 'read_init', 'adopt', 'saved_file', 'saved_renames',
+           'policy_input_features']
 
 # %% ../../nbs/85_smolvla/01_configuration_smolvla_world.ipynb #b6eb505d
 """`--policy.type=smolvla_world`: SmolVLA's configuration, and what a memory of predicted futures adds to it.
@@ -240,18 +240,6 @@ def saved_file(path: str | Path, name: str, revision: str | None = None) -> Path
 
     try: return Path(hf_hub_download(str(path), name, revision=revision))
     except (OSError, ValueError): return None
-
-
-FORMER = {"world_fusion_start": "gate", "world_memory_content": "state"}  # of checkpoints that are older than these fields
-
-
-def open_as_saved(config: SmolVLAWorldConfig, path: str | Path, revision: str | None = None) -> SmolVLAWorldConfig:
-    "The configuration with `FORMER` where the checkpoint at `path` does not say it: today's defaults are not its own."
-    if (file := saved_file(path, "config.json", revision)) is None: return config
-    said, given = read_json(file), given_flags()
-    for name, value in FORMER.items():
-        if name not in said and name not in given: setattr(config, name, value)
-    return config
 
 
 def saved_renames(path: str) -> dict[str, str]:

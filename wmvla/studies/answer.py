@@ -95,13 +95,13 @@ ANSWERS["gpu"] = AnswerStudy(
                        encoder={"pixels": 128, "steps": 2000, "batch": 64}, tasks=MOVING_PAIR, limit=120, **FIVE),
     (5, 10, 25, 50), WORLDS_ASKED,
     GridPreset("answer", MOVING_PAIR, steps=20_000, batch=64, seeds=FIVE["train_seeds"], episodes=20, pixels=128, quality="fast",
-               limit=120, init="lerobot/smolvla_base", policy={"n_action_steps": 8}, world=WORLD_DEFAULT,
+               limit=120, init="lerobot/smolvla_base", base=10, policy={"n_action_steps": 8}, world=WORLD_DEFAULT,
                train={"num_workers": 8, "save_freq": 2000}), "smolvla")
 ANSWERS["gpu_tiny"] = AnswerStudy(
     "gpu_tiny", answer_base("tiny", NO_FORK, train_seeds=(0,), init_per_task=1), (1, 2), WORLDS_ASKED[:1],
     GridPreset("answer", ANSWERS["tiny"].base.tasks, steps=2, batch=2, seeds=(0,), episodes=1, pixels=32, limit=40, vlm="tiny",
-               policy={"chunk_size": 8, "n_action_steps": 8, "num_steps": 2, "scheduler_warmup_steps": 1}, world=WORLD_DEFAULT,
-               train={"num_workers": 0, "save_freq": 1}), "smolvla_tiny")
+               base=1, policy={"chunk_size": 8, "n_action_steps": 8, "num_steps": 2, "scheduler_warmup_steps": 1},
+               world=WORLD_DEFAULT, train={"num_workers": 0, "save_freq": 1}), "smolvla_tiny")
 
 # %% ../../nbs/90_studies/07_answer.ipynb #00a0c0b1
 def find_answer(name: str) -> AnswerStudy:

@@ -158,6 +158,7 @@ def part_section(table: PartTable) -> str:
     passed = sum(check.passed for check in about.checks)
     failed = [check.name for check in about.checks if not check.passed]
     checks = f"{passed} of {len(about.checks)} checks passed" + (f"; not: {', '.join(failed)}" if failed else "")
+    if all(check.name != "headroom" for check in about.checks): checks += "; blind policies were not played"
     dirty = " with changes" if here["git"].get("dirty") else ""
     made = (f"Part {about.part}, {len(table.records):,} episodes in {about.seconds / 60:.0f} minutes on {here['cores']} cores of "
             f"{here['cpu']}, commit {here['git'].get('commit', 'unknown')[:10]}{dirty}, {here['date'][:10]}; recording "

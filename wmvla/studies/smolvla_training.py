@@ -46,6 +46,7 @@ class GridArm:
     record: str  # name of its episodes, as figures, cards and verdicts know arms
     memory: str = ""  # of smolvla_world in training; empty: plain smolvla
     part: str = ""  # in the verdict; empty: none
+    world: dict[str, Any] = field(default_factory=dict, hash=False)  # fields of SmolVLAWorldConfig that are its own
 
     def __post_init__(self):
         if self.part not in ARM_ROLES:
@@ -75,7 +76,7 @@ class GridPreset:
     limit: int = 0  # environment steps of an episode; 0: the benchmark's
     vlm: str = ""  # sizes of a SmolVLM that is made here: tiny, small, hundred; empty: the hub's
     init: str = ""  # policy folder or hub id that every arm starts from; empty: none
-    base: int = 0  # steps of a plain SmolVLA, trained first, that every arm then starts from; 0: none
+    base: int = 0  # steps of a plain SmolVLA (of `init`, where there is one), trained first, that every arm starts from; 0: none
     policy: dict[str, Any] = field(default_factory=dict)  # fields of SmolVLAConfig
     world: dict[str, Any] = field(default_factory=dict)  # fields of SmolVLAWorldConfig, for arms with a memory
     train: dict[str, Any] = field(default_factory=dict)  # flags of lerobot-train
@@ -85,8 +86,8 @@ class GridPreset:
         for name in ("steps", "batch", "episodes"):
             if getattr(self, name) < 1: raise UserError(f"Preset {self.name}: {name} is {getattr(self, name)}; at least 1.")
         if not self.seeds or not self.tasks: raise UserError(f"Preset {self.name} names no seeds or no tasks; name at least one.")
-        if self.init and (self.vlm or self.base):
-            raise UserError(f"Preset {self.name} starts from {self.init}, a trained policy; leave vlm and base out.")
+        if self.init and self.vlm:
+            raise UserError(f"Preset {self.name} starts from {self.init}, a trained policy; leave vlm out.")
 
 # %% ../../nbs/90_studies/02_smolvla_training.ipynb #4ed478c5
 def made(kind: type, table: Mapping[str, Any], name: str, where: str) -> Any:
@@ -169,7 +170,7 @@ def policy_fields(preset: GridPreset, arm: GridArm, data: GridData) -> dict[str,
         shared |= vlm.smolvla_settings(chosen(sizes, [preset.vlm], "VLM")[0], data.vlm)
     if not arm.memory: return shared | preset.policy
     latents = {"world_store": data.store, "world_split": data.split}
-    return shared | preset.policy | latents | {"world_memory_mode_train": arm.memory} | preset.world
+    return shared | preset.policy | latents | {"world_memory_mode_train": arm.memory} | preset.world | arm.world
 
 
 def policy_flags(preset: GridPreset, arm: GridArm, data: GridData) -> list[str]:

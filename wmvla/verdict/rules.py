@@ -27,7 +27,7 @@ from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from .decomposition import Decomposition, decompose, kin
 from .primary import Primary
-from .required_checks import INSTRUMENT, closed_loop_line, first_word, refusals, stands_on
+from .required_checks import INSTRUMENT, closed_loop_line, eyes_unasked, first_word, refusals, stands_on
 from ..stats.paired import Interval, wilson
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #5d4bfc80
@@ -98,11 +98,6 @@ class Evidence:
         own, base = self.roles.claimed, self.roles.baseline
         more = {f"{own} - {name}": c for name, c in self.beyond.items()}
         return {f"{own} - {base}": self.gain, **more, **{f"{name} - {base}": c for name, c in self.controls.items()}}
-
-    @property
-    def needs_eyes(self) -> bool:
-        "Whether blind policies were played and are shown to do worse; or the study is one that has none."
-        return "headroom" in self.without or any(c.name == "headroom" and c.passed for c in self.checks)
 
     @property
     def leading(self) -> str:
@@ -218,7 +213,7 @@ def explain_gain(evidence: Evidence, reads: Reading = Contrast.sign) -> tuple[st
     if lacking: return "better" if missing else "cannot tell", f"{beats}, but {lacking}"
     if used is None: return "cannot tell", f"{beats} and its controls, but no shuffled memory was tested"
     if not used: return "cannot tell", f"{beats} and its controls, yet another episode's memory is not shown to hurt it offline"
-    if not evidence.needs_eyes: return "cannot tell", f"{beats} and its controls, but no blind policy was played (wmvla blind)"
+    if unseen := eyes_unasked(evidence.checks, evidence.without): return "cannot tell", f"{beats} and its controls, but {unseen}"
     shown = ", and another episode's memory raises its offline error" if memory else ""
     return "helps", f"{beats} and {' and '.join(roles.controls)}{shown}"
 

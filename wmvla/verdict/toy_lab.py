@@ -51,12 +51,12 @@ from ..train.loop import fit
 from ..train.state import StepRow
 from ..world.given import GivenProphet
 
-# %% ../../nbs/70_verdict/03_toy_lab.ipynb #6997371e
+# %% ../../nbs/70_verdict/03_toy_lab.ipynb #25a12b30
 LAB_POLICY = PolicyConfig(latent=32, state=2, action=1, text=8, width=16, layers=1, heads=2, prophet_width=32,
                           memory_content="state")  # a change can be fitted where something moves, and in `static` nothing does
 LAB_TRAIN = TrainConfig(steps=120, batch=64, lr=5e-3, log_every=100)  # a high rate, for few and small weights
 
-
+# %% ../../nbs/70_verdict/03_toy_lab.ipynb #7fc95827
 @dataclass(frozen=True)
 class ToyStudy:
     "One study."

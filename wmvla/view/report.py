@@ -178,10 +178,11 @@ def ladder(found: Findings) -> list[Rung]:
     base = [Rung("every preflight check passes", f"{passed} of {len(ran)}", bool(ran) and passed == len(ran)),
             Rung("somebody succeeds", f"A in {sum(wins)} of {len(wins)} episodes", any(r.success for r in found.records)),
             *(Rung(ASKED[g.name], g.saw, None if g.unsure else g.passed) for g in asked)]
+    blind = [] if any(g.name == "headroom" for g in asked) else [Rung(ASKED["headroom"], "not asked (wmvla blind)", None)]
     rungs = {arm: contrast_rung(contrast(found.records, claimed, arm)) for arm in ("A", "F-history", "F-present") if arm in arms}
     if (named := noted_question(found.run.config)[1]) in rungs:
         rungs[named] = replace(rungs[named], needs=f"{rungs[named].needs}: the contrast that was named before")
-    rest = [*rungs.values(),
+    rest = [*rungs.values(), *blind,
             Rung(f"another episode's prediction raises {claimed}'s offline error", seen, True if relies(shuffled) else None)]
     return base + (rest if all(rung.holds for rung in base) else [replace(rung, holds=None) for rung in rest])
 
