@@ -99,9 +99,10 @@ def array_store(made: ToyEpisodes) -> ArrayStore:
 
 
 def lab_data(experiment: ToyStudy) -> TrainData:
-    "The recording of a study as training sees it: the same for all arms."
+    "The recording of a study as training sees it, the same for all arms: with `train.labels` just so many have actions."
     made = toy_episodes(experiment.world, experiment.demonstrations, experiment.seed)
-    return make_data(made.table, make_split(made.table, 0.2, experiment.seed), array_store(made), experiment.sizes("A"))
+    split, labels = make_split(made.table, 0.2, experiment.seed), experiment.train.labels
+    return make_data(made.table, split, array_store(made), experiment.sizes("A"), labels=labels, subset=experiment.seed)
 
 # %% ../../nbs/70_verdict/03_toy_lab.ipynb #9084d155
 FILM_TRAIN = TrainConfig(steps=800, batch=64, lr=5e-3)
