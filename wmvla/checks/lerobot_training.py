@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['OTHER_DATASET', 'WEIGHT_PARTS', 'look_texts', 'lerobot_data_checks', 'look_fit', 'opened_store_checks',
-           'lerobot_latent_checks', 'look_processors', 'look_optimiser', 'weight_part', 'is_inert', 'moved_rows']
+           'lerobot_latent_checks', 'look_processors', 'look_optimiser', 'weight_part', 'is_inert', 'silent_memory',
+           'moved_rows']
 
 # %% ../../nbs/65_checks/07_lerobot_training.ipynb #b3bd5479
 """What a training with LeRobot can be asked before it begins, from its dataset, its latents, its processors and its optimiser;
@@ -151,12 +152,19 @@ def is_inert(name: str, memory: str) -> bool:
     return name.endswith((".key.bias", ".k_proj.bias")) or memory == "zero" and name.endswith(".attend.project.weight")
 
 
+def silent_memory(policy: nn.Module, memory: str) -> bool:
+    "Is a memory of this source zeros, whatever is seen? A memory of the present is, where its steps hold a change."
+    content = getattr(getattr(policy, "config", None), "world_memory_content", "state")
+    return memory == "zero" or memory == "present" and content != "state"
+
+
 def moved_rows(
     policy: nn.Module,
     before: Mapping[str, Tensor],  # its tensors at the start
     memory: str = "",  # the source that a world was trained with
 ) -> tuple[MovedRow, ...]:
     "A row for each part of a policy; frozen tensors of a part have a row of their own."
+    if silent_memory(policy, memory): memory = "zero"
     now, free = policy.state_dict(), {name for name, p in policy.named_parameters() if p.requires_grad}
     names: dict[tuple[str, bool], list[str]] = {}
     for name, value in now.items():

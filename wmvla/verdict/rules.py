@@ -11,8 +11,9 @@ __all__ = ['FUTURES', 'CASTS', 'FILMED', 'CONTROL_ARMS', 'Reading', 'SENTENCES',
 # %% ../../nbs/70_verdict/01_rules.ipynb #1eb07208
 """The verdict is a pure function of its evidence. It says "helps" only if every check that it depends on ran and passed, somebody
 succeeds at all, the arm beats the baseline with an interval over trainings and triples that excludes zero and with exact tests
-over pairs and over triples, it also beats the controls of its kind (capacity, present, history), and spoiling the memory raises
-the offline error. Anything less gets the weaker sentence that is still true, and most often that is "cannot tell". With fewer
+over pairs and over triples, it also beats the controls of its kind (capacity, present, history), spoiling the memory raises
+the offline error, and policies that see nothing do worse.
+Anything less gets the weaker sentence that is still true, and most often that is "cannot tell". With fewer
 than three trainings the recipe is never claimed: the sentence says what happened in these trainings."""
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #8f641664
