@@ -151,7 +151,7 @@ def is_inert(name: str, memory: str) -> bool:
     "Has a trainable tensor no gradient, whatever the data?"
     return name.endswith((".key.bias", ".k_proj.bias")) or memory == "zero" and name.endswith(".attend.project.weight")
 
-
+# %% ../../nbs/65_checks/07_lerobot_training.ipynb #462caec8
 def silent_memory(policy: nn.Module, memory: str) -> bool:
     "Is a memory of this source zeros, whatever is seen? A memory of the present is, where its steps hold a change."
     content = getattr(getattr(policy, "config", None), "world_memory_content", "state")
