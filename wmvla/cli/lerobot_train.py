@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OWN_FLAGS', 'own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence',
-           'save_evidence', 'start_of', 'check_start', 'checks_before', 'train_lerobot', 'how_to_go_on',
-           'lerobot_wm_train']
+           'update_share', 'save_evidence', 'memory_line', 'start_of', 'check_start', 'checks_before', 'train_lerobot',
+           'how_to_go_on', 'lerobot_wm_train']
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5bf96b4c
 """`lerobot-wm-train` takes the flags of `lerobot-train` and trains with LeRobot's own code. Before the first step the checks of
@@ -136,7 +136,7 @@ def watched(watch: Watch) -> Iterator[None]:
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #0020ca84
 def evidence(config: Any, watch: Watch, start: int) -> dict[str, Any]:
-    "What one training came to: its checks, what moved, and how far the memory's gates are open (tanh)."
+    "What one training came to: its checks, what moved, its memory's gates (tanh) and what the memory adds to the states."
     from wmvla.checks.base import check_moved
     from wmvla.checks.lerobot_training import moved_rows
     from wmvla.checks.preflight import moved_groups
@@ -148,7 +148,16 @@ def evidence(config: Any, watch: Watch, start: int) -> dict[str, Any]:
     told = {name: value for name in known if (value := getattr(policy, name, None))}
     return {"policy": policy.type, **told, "dataset": config.dataset.repo_id, "steps": [start, config.steps],
             "checks_run": watch.table is not None, "checks": [*watch.results, check_moved(*moved_groups(rows))],
-            "moved": rows, "gate_strength": gates}
+            "moved": rows, "gate_strength": gates, "update_share": update_share(watch.policy)}
+
+
+def update_share(policy: Any) -> float | None:
+    "|update| / |state| of the memory in the last batch, a mean; None where there was none."
+    from wmvla.smolvla.world_branch import WorldBranch
+
+    world = getattr(policy, "world", None)
+    record = world.now.record() if isinstance(world, WorldBranch) else None
+    return None if record is None else record.share
 
 
 def save_evidence(config: Any, watch: Watch, start: int) -> Path:
@@ -160,9 +169,15 @@ def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     earlier = read_dict(path, "trainings", remedy=again)["trainings"] if config.resume and path.is_file() else []
     write_json(path, {"trainings": [*earlier, plain(made)]})
     print(moved_lines(made["moved"]), made["checks"][-1], sep="\n")
-    for name, strengths in made["gate_strength"].items(): print(f"{name} is open by {max(strengths, key=abs):+.3g}")
+    if (share := made["update_share"]) is not None: print(memory_line(share, made["gate_strength"]))
     print_made(path)
     return path
+
+
+def memory_line(share: float, gates: dict[str, list[float]]) -> str:
+    "What the memory adds, before the gates: one that started at 1 says nothing by itself."
+    widest = max((strength for each in gates.values() for strength in each), key=abs)
+    return f"The memory adds {share:.2%} to the states of the last batch; the largest tanh(gate) is {widest:+.3g}."
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #08a238c5
 def start_of(config: Any) -> int:
