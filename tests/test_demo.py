@@ -17,7 +17,7 @@ import pytest
 from wmvla.cli.main import main
 from wmvla.files import read_json, write_json
 from wmvla.latents.store import read_meta, write_meta
-from wmvla.rollout.records import read_parquet, without_latency
+from wmvla.rollout.records import read_parquet, without_latency, write_parquet
 from wmvla.runs import read_run
 
 WMVLA = [Path(sys.executable).parent / "wmvla"]
@@ -282,3 +282,22 @@ def test_blind_policies_play_the_triples_of_a_finished_run(done, capsys):
     assert made and before == (digests(run), (run / "episodes.parquet").read_bytes())
     assert main(["compare", str(run), "F-video", "A", "--out", str(run / "claims/again")]) == 0
     assert "\n- headroom: " in (run / "claims/again/claim.md").read_text()
+
+
+@pytest.mark.slow
+def test_beside_policies_of_lerobot_a_small_one_of_ours_plays_blind(done, tmp_path, capsys):
+    _, run, *_ = done
+    names = {"A": ("smolvla", "off"), "F-video": ("smolvla_world-pred", "pred")}
+    ours = [r for r in read_parquet(run / "episodes.parquet") if r.arm in names]
+    rows = [replace(r, arm=names[r.arm][0], memory=names[r.arm][1]) for r in ours]
+    write_parquet(rows, tmp_path / "episodes.parquet")
+    store = read_json(run / "latents/encoder.json")["store"]
+    assert main(["blind", str(tmp_path), "--workers", "1"]) == 2
+    assert "name the dataset that its policies learnt from with --dataset" in capsys.readouterr().err
+    asked = ["blind", str(tmp_path), "--dataset", str(run / "dataset"), "--split", str(run / "split.json"), "--store", store]
+    assert main([*asked, "--workers", "1", "--steps", "5", "--labels", "1"]) == 0
+    found = read_json(tmp_path / "blind.json")
+    assert set(found["rates"]) == {"smolvla", "smolvla_world-pred", "blind-state", "blind-mean", "blind-nearest"}
+    assert {(r.arm, r.train_seed) for r in read_parquet(tmp_path / "blind.parquet")} >= {("blind-state", 0), ("blind-state", 1)}
+    assert main(["compare", str(tmp_path), "smolvla_world-pred", "smolvla", "--out", str(tmp_path / "claim")]) == 0
+    assert "\n- headroom: " in (tmp_path / "claim/claim.md").read_text()

@@ -134,6 +134,8 @@ class Headroom:
         "`headroom` where the whole interval lies above 0, else `no headroom`."
         return "headroom" if self.difference.low > 0 else "no headroom"
 
+    def __repr__(self) -> str: return f"Headroom({headroom_line(self)})"
+
 
 def met_by(blind: Sequence[EpisodeRecord], seeds: Iterable[int]) -> list[EpisodeRecord]:
     "A blind policy's episodes for each of these trainings: its own of that seed, else those of its first."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAYED_AS', 'checks_beside', 'preflight_beside', 'lacking', 'compare_flags', 'means_of', 'paired_report', 'graded_of',
            'looks_of', 'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags',
-           'jobs_of_run', 'jobs_of_flags', 'check_same_recipe', 'blind_command']
+           'jobs_of_run', 'jobs_of_flags', 'named_trainings', 'small_trainings', 'check_same_recipe', 'blind_command']
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #09536ce8
 """`wmvla compare`: any two arms of a run or of an evaluation, judged by rules that were written before the evidence.
@@ -190,12 +190,14 @@ def blind_flags(parser: argparse.ArgumentParser) -> None:
     from wmvla.rollout.jobs import EvalConfig
     from wmvla.train.config import TrainConfig
 
-    parser.add_argument("run", help="id or folder of a run of `wmvla demo`; or folder of `wmvla eval`, with the next flags")
+    parser.add_argument("run", help="id or folder of a run of `wmvla demo`; or folder of `wmvla eval` or `lerobot-wm-eval`, "
+                                    "with the next flags")
     parser.add_argument("--dataset", default="", help="of the baseline's training (default: the run's)")
     list_flag(parser, "--store", kind=Path, default=[], help="its latent store, one for each camera (default: the run's)")
     parser.add_argument("--split", type=Path, default=None, help="split.json (default: beside the dataset)")
     list_flag(parser, "--checkpoint", kind=Path, default=[], metavar="folder",
-              help="checkpoints/last of the baseline, one a training seed (default: the run's A)")
+              help="checkpoints/last of the baseline, one a training seed (default: the run's A; beside LeRobot's policies "
+                   "a small A of ours, one for each of their seeds)")
     parser.add_argument("--beside", action="store_true", help="also the baseline without state, and without instruction")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     add_flags(parser, TrainConfig, skip=["trackers", "keep_every"])
@@ -216,23 +218,44 @@ def jobs_of_run(path: Path, workers: int) -> tuple[list, Any]:
     return [asked_job(demo.latents, "A", seed, {}) for seed in preset.train_seeds], replace(eval_config(demo), trace="off")
 
 
-def jobs_of_flags(args: argparse.Namespace) -> tuple[list, Any]:
-    "(the trainings that the flags name, how to play). `UserError` where one is missing."
-    from wmvla.policy.world_policy import read_policy_config
+def jobs_of_flags(args: argparse.Namespace, seeds: Sequence[int]) -> tuple[list, Any]:
+    "(the trainings that the flags name, how to play); of other policies than ours a small A for each of `seeds`. `UserError`."
     from wmvla.rollout.jobs import EvalConfig
-    from wmvla.train.config import TrainConfig, TrainJob
-    from wmvla.train.loop import read_report
 
-    if not (args.dataset and args.store and args.checkpoint):
-        raise UserError(f"{args.run} is no run of `wmvla demo`; name --dataset, --store and the baseline's --checkpoint.")
-    _, _, split = open_dataset(args)
-    recipe = from_flags(TrainConfig, args)
-    data, homes = (Path(args.dataset), tuple(args.store), split), [folder.resolve().parents[1] for folder in args.checkpoint]
-    jobs = [TrainJob(read_policy_config(folder), recipe, *data, home, read_report(home).seed, show=True)
-            for folder, home in zip(args.checkpoint, homes, strict=True)]
+    if not (args.dataset and args.store):
+        raise UserError(f"{args.run} is no run of `wmvla demo`; name the dataset that its policies learnt from with --dataset, "
+                        "the latents of that (`wmvla encode`) with --store, and with --checkpoint a baseline that is ours.")
+    jobs = named_trainings(args) if args.checkpoint else small_trainings(args, seeds)
     return jobs, EvalConfig(**{name: getattr(args, name) for name in PLAYED_AS})
 
 
+# %% ../../nbs/95_cli/09_comparison.ipynb #003f94f1
+def named_trainings(args: argparse.Namespace) -> list:
+    "The trainings of the baseline whose checkpoints are named."
+    from wmvla.policy.world_policy import read_policy_config
+    from wmvla.train.config import TrainConfig, TrainJob
+    from wmvla.train.loop import read_report
+
+    _, _, split = open_dataset(args)
+    data, homes = (Path(args.dataset), tuple(args.store), split), [folder.resolve().parents[1] for folder in args.checkpoint]
+    return [TrainJob(read_policy_config(folder), from_flags(TrainConfig, args), *data, home, read_report(home).seed, show=True)
+            for folder, home in zip(args.checkpoint, homes, strict=True)]
+
+
+def small_trainings(args: argparse.Namespace, seeds: Sequence[int]) -> list:
+    "Our small A on the dataset of policies that are not ours, to be trained without its picture: one a seed."
+    from wmvla.latents.views import open_stores
+    from wmvla.policy.trunk import PolicyConfig
+    from wmvla.train.config import TrainConfig, TrainJob
+
+    table, _, split = open_dataset(args)
+    store, place = open_stores(args.store), Path(args.run, "blind", "A")
+    sizes = {"latent": store.tokens*store.width, "state": table.state.shape[1], "action": table.action.shape[1]}
+    recipe = PolicyConfig(arm="A", **sizes), from_flags(TrainConfig, args), Path(args.dataset), tuple(args.store), split
+    return [TrainJob(*recipe, place/f"s{seed}", seed, show=True) for seed in seeds]
+
+
+# %% ../../nbs/95_cli/09_comparison.ipynb #c5dc2c4a
 def check_same_recipe(job: Any) -> Any:
     "The data of a finished training; `UserError` where the job is not the one that it was trained by."
     from wmvla.train.loop import data_of
@@ -250,12 +273,13 @@ def blind_command(args: argparse.Namespace) -> None:
     "`wmvla.ablate.blind`."
     from wmvla.ablate.blind import ask_blind, headroom_line, headroom_table
     from wmvla.runs import find_run
+    from wmvla.train.loop import data_of
 
     path = Path(args.run) if Path(args.run).is_dir() else find_run(args.run, args.runs)
     records, _ = read_evaluation(path)
-    known = (path / "run.json").is_file() and not args.checkpoint
-    jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args)
-    data, *_ = [check_same_recipe(job) for job in jobs]
+    known = (path / "run.json").is_file() and not args.dataset
+    jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args, sorted({r.train_seed for r in records}))
+    data, *_ = [check_same_recipe(job) for job in jobs] if known or args.checkpoint else [data_of(jobs[0])]
     played, found = ask_blind(jobs, data, records, replace(config, folder=str(path)), path, args.beside)
     print(success_report(played), headroom_table(found), headroom_line(found), sep="\n\n")
     print_made(path / "blind.json")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_FLAGS', 'own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence',
-           'update_share', 'save_evidence', 'memory_line', 'start_of', 'check_start', 'checks_before', 'train_lerobot',
+           'update_share', 'memory_line', 'save_evidence', 'start_of', 'check_start', 'checks_before', 'train_lerobot',
            'how_to_go_on', 'lerobot_wm_train']
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5bf96b4c
@@ -150,7 +150,7 @@ def evidence(config: Any, watch: Watch, start: int) -> dict[str, Any]:
             "checks_run": watch.table is not None, "checks": [*watch.results, check_moved(*moved_groups(rows))],
             "moved": rows, "gate_strength": gates, "update_share": update_share(watch.policy)}
 
-
+# %% ../../nbs/95_cli/10_lerobot_train.ipynb #a8c20282
 def update_share(policy: Any) -> float | None:
     "|update| / |state| of the memory in the last batch, a mean; None where there was none."
     from wmvla.smolvla.world_branch import WorldBranch
@@ -160,6 +160,12 @@ def update_share(policy: Any) -> float | None:
     return None if record is None else record.share
 
 
+def memory_line(share: float, gates: dict[str, list[float]]) -> str:
+    "What the memory adds, before the gates: one that started at 1 says nothing by itself."
+    widest = max((strength for each in gates.values() for strength in each), key=abs)
+    return f"The memory adds {share:.2%} to the states of the last batch; the largest tanh(gate) is {widest:+.3g}."
+
+# %% ../../nbs/95_cli/10_lerobot_train.ipynb #04f0d8be
 def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     "Add what a training came to to `world.json` in its output folder, and print it."
     from wmvla.train.evidence import moved_lines
@@ -172,12 +178,6 @@ def save_evidence(config: Any, watch: Watch, start: int) -> Path:
     if (share := made["update_share"]) is not None: print(memory_line(share, made["gate_strength"]))
     print_made(path)
     return path
-
-
-def memory_line(share: float, gates: dict[str, list[float]]) -> str:
-    "What the memory adds, before the gates: one that started at 1 says nothing by itself."
-    widest = max((strength for each in gates.values() for strength in each), key=abs)
-    return f"The memory adds {share:.2%} to the states of the last batch; the largest tanh(gate) is {widest:+.3g}."
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #08a238c5
 def start_of(config: Any) -> int:

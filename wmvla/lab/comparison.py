@@ -32,6 +32,7 @@ class Comparison:
     "Two arms on the same episodes, of `compare`. Its name at the end of a cell shows it."
 
     check: Callable[..., "Comparison"]  # in lab.checked
+    check_blind: Callable[..., Any]  # there, too
 
     def __init__(self, arms: tuple[str, str], records: Sequence[EpisodeRecord], folder: Path, notes: Sequence[str] = (),
                  checks: Sequence[Any] = (), policies: Sequence[Trained] = (), spoilt: tuple[Sequence, Sequence] = ((), ()),
