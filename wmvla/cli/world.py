@@ -22,7 +22,7 @@ from typing import Any
 from .record import dataset_flag, open_dataset
 from .flags import add_flags, command, from_flags, list_flag, print_made
 from ..core import UserError
-from ..ranges import Seed, number
+from ..ranges import Count, Seed, number
 
 # %% ../../nbs/95_cli/04_world.ipynb #eb7fb3c6
 def usage_table(
@@ -93,6 +93,9 @@ def prophet_flags(parser: argparse.ArgumentParser) -> None:
 
     list_flag(parser, "store", kind=Path, nargs="+", help="latent stores (`wmvla encode` prints them), all of one encoder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the Prophet")
+    parser.add_argument("--cameras", type=number(Count), default=1, metavar="n",
+                        help="every n stores in a row are cameras of one recording, whose tokens a Prophet reads side by side "
+                             "(default: 1)")
     list_flag(parser, "--split", kind=Path, default=[], help="split.json of a store's dataset: its train part is seen, no more")
     parser.add_argument("--predicts", choices=PREDICTS, default="future",
                         help="future; past (the control for more film); shuffled (frames in random order) (default: future)")
@@ -101,13 +104,17 @@ def prophet_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, TrainConfig, skip=[f.name for f in fields(TrainConfig) if f.name not in RECIPE_OF_FILM])
 
 
-def reels_of(stores: Sequence[Path], splits: Sequence[Path]) -> tuple[list, list]:
+def reels_of(stores: Sequence[Path], splits: Sequence[Path], cameras: int = 1) -> tuple[list, list]:
     "The film that may be seen, and that which is kept back; `UserError` for stores of several encoders or a split of none."
     from wmvla.data.splits import load_split
-    from wmvla.latents.store import open_store
+    from wmvla.latents.views import open_stores
     from wmvla.train.film import Reel
 
-    opened, parts = [open_store(path) for path in stores], {(s := load_split(path)).revision: s for path in splits}
+    if len(stores) % cameras:
+        raise UserError(f"{len(stores)} stores are no recordings of {cameras} cameras each; name a store for each camera, one "
+                        "recording after the other.")
+    opened = [open_stores(stores[i : i + cameras]) for i in range(0, len(stores), cameras)]
+    parts = {(s := load_split(path)).revision: s for path in splits}
     if len(kinds := {store.fingerprint for store in opened}) > 1:
         raise UserError(f"The stores are of {len(kinds)} encoders ({', '.join(sorted(kinds))}); a Prophet reads one.")
     if odd := set(parts) - {store.meta.revision for store in opened}:
@@ -126,7 +133,7 @@ def prophet_command(args: argparse.Namespace) -> None:
     from wmvla.train.film import FilmJob, film_shares, prophet_in
     from wmvla.world.prophet import ProphetConfig
 
-    seen, kept = reels_of(args.store, args.split)
+    seen, kept = reels_of(args.store, args.split, args.cameras)
     store = seen[0].store
     config = from_flags(ProphetConfig, args, latent=store.tokens * store.width)
     recipe = TrainConfig(**{name: getattr(args, name) for name in RECIPE_OF_FILM})
