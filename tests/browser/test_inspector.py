@@ -139,6 +139,11 @@ def test_an_address_names_episode_step_and_companion(page, gallery, filmed, look
     assert seen.page.locator("path.wmi-distance").count() == 1
     assert "Over the whole episode" in seen.page.locator(".wmi-now").text_content()
     seen.keep("inspector-two")
+    same = gallery.takes[filmed["id"]].record.triple
+    other = next(n for n, t in gallery.takes.items() if n not in (filmed["id"], beside) and t.record.triple == same and t.film)
+    apart = look(address(page, filmed["id"], 16, other)).page
+    assert apart.locator("path.wmi-distance").count() == 0
+    assert apart.locator(".wmi-apart").text_content().startswith("How far the chunks of these two are apart is not told")
     lost = look(f"{page.as_uri()}?episode=nobody")
     assert "There is no episode nobody here" in lost.page.locator(".wmi-said").text_content()
 

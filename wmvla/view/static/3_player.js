@@ -214,6 +214,8 @@ class Tracks {
   }
 }
 
+const UNKNOWN_PARTING = "How far the chunks of these two are apart is not told: a page knows it of the pairs that it was made for, JupyterLab of all that kept their decisions.";
+
 /** The player of one or two payloads. `host` gives films; `settings`: step, parting, onmove, state (what was asked, and how to show it anew). */
 function makePlayer(payloads, host, settings = {}) {
   const episodes = payloads.map(opened), clock = new Clock(Math.max(...episodes.map((e) => e.steps)), episodes[0].fps);
@@ -229,7 +231,7 @@ function makePlayer(payloads, host, settings = {}) {
   const rankings = () => episodes.map((e) => rankedHeads(e, tracks.pick, () => { root.querySelector(".wmi-choice")?.replaceWith(attentionChoice(episodes, tracks.pick, rank)); rank(); })).filter(Boolean);
   const root = make("section.wmi-player", { tabindex: 0, "aria-label": `Player: ${episodes.map((e) => `${e.arm}, seed ${e.seed}`).join(" and ")} on ${first.task}. Space plays, arrows move by decision, with shift by step.` },
     title, first.instruction ? make("p.wmi-instruction", {}, `“${first.instruction}”`) : null, make("div.wmi-top", {}, films, found, now), codes,
-    settings.parting ? make("p.wmi-apart", {}, settings.parting.sentence) : null, transport(clock, moves), choice, ranked, tracks.root, askPanel(episodes, clock, host, settings.state || { asked: [], again: () => {} }), tip);
+    settings.parting || episodes.length > 1 ? make("p.wmi-apart", {}, settings.parting?.sentence || UNKNOWN_PARTING) : null, transport(clock, moves), choice, ranked, tracks.root, askPanel(episodes, clock, host, settings.state || { asked: [], again: () => {} }), tip);
   ranked.replaceChildren(...rankings());
   root.addEventListener("keydown", (event) => keys(event, clock, moves));
   clock.listeners.push(() => settings.onmove?.(clock));
