@@ -292,8 +292,12 @@ def test_beside_policies_of_lerobot_a_small_one_of_ours_plays_blind(done, tmp_pa
     rows = [replace(r, arm=names[r.arm][0], memory=names[r.arm][1]) for r in ours]
     write_parquet(rows, tmp_path / "episodes.parquet")
     store = read_json(run / "latents/encoder.json")["store"]
-    assert main(["blind", str(tmp_path), "--workers", "1"]) == 2
-    assert "name the dataset that its policies learnt from with --dataset" in capsys.readouterr().err
+    other = {**read_json(run / "run.json"), "config": {"preset": {"arms": ["A"]}}}
+    for record in (None, other):  # an evaluation, and the run of another study
+        if record is not None: write_json(tmp_path / "run.json", record)
+        assert main(["blind", str(tmp_path), "--workers", "1"]) == 2
+        assert "name the dataset that its policies learnt from with --dataset" in capsys.readouterr().err
+    (tmp_path / "run.json").unlink()
     asked = ["blind", str(tmp_path), "--dataset", str(run / "dataset"), "--split", str(run / "split.json"), "--store", store]
     assert main([*asked, "--workers", "1", "--steps", "5", "--labels", "1"]) == 0
     found = read_json(tmp_path / "blind.json")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLAYED_AS', 'checks_beside', 'preflight_beside', 'lacking', 'compare_flags', 'means_of', 'paired_report', 'graded_of',
-           'looks_of', 'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags',
+           'looks_of', 'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags', 'of_demo',
            'jobs_of_run', 'jobs_of_flags', 'named_trainings', 'small_trainings', 'check_same_recipe', 'blind_command']
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #09536ce8
@@ -199,11 +199,19 @@ def blind_flags(parser: argparse.ArgumentParser) -> None:
               help="checkpoints/last of the baseline, one a training seed (default: the run's A; beside LeRobot's policies "
                    "a small A of ours, one for each of their seeds)")
     parser.add_argument("--beside", action="store_true", help="also the baseline without state, and without instruction")
+    parser.add_argument("--replace", action="store_true", help="blind policies of another recipe are set aside")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     add_flags(parser, TrainConfig, skip=["trackers", "keep_every"])
     add_flags(parser, EvalConfig, skip=[f.name for f in fields(EvalConfig) if f.name not in PLAYED_AS])
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #4ab91669
+def of_demo(path: Path) -> bool:
+    "Is this the run of a study as `wmvla demo` makes it? Runs of other commands, and of notebooks, have no preset to train by."
+    from wmvla.runs import read_run
+
+    return (path / "run.json").is_file() and {"question", "train_seeds"} <= read_run(path).record.config.keys()
+
+
 def jobs_of_run(path: Path, workers: int) -> tuple[list, Any]:
     "(the trainings of A in a run of `wmvla demo`, how it was played)."
     from wmvla.files import as_record
@@ -277,9 +285,10 @@ def blind_command(args: argparse.Namespace) -> None:
 
     path = Path(args.run) if Path(args.run).is_dir() else find_run(args.run, args.runs)
     records, _ = read_evaluation(path)
-    known = (path / "run.json").is_file() and not args.dataset
+    known = not args.dataset and of_demo(path)
     jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args, sorted({r.train_seed for r in records}))
     data, *_ = [check_same_recipe(job) for job in jobs] if known or args.checkpoint else [data_of(jobs[0])]
+    if args.replace: jobs = [replace(job, replace=True) for job in jobs]
     played, found = ask_blind(jobs, data, records, replace(config, folder=str(path)), path, args.beside)
     print(success_report(played), headroom_table(found), headroom_line(found), sep="\n\n")
     print_made(path / "blind.json")
