@@ -103,7 +103,7 @@ def prophet_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ProphetConfig, skip=["latent"])
     add_flags(parser, TrainConfig, skip=[f.name for f in fields(TrainConfig) if f.name not in RECIPE_OF_FILM])
 
-
+# %% ../../nbs/95_cli/04_world.ipynb #cb3e8403
 def reels_of(stores: Sequence[Path], splits: Sequence[Path], cameras: int = 1) -> tuple[list, list]:
     "The film that may be seen, and that which is kept back; `UserError` for stores of several encoders or a split of none."
     from wmvla.data.splits import load_split
