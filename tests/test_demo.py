@@ -296,12 +296,19 @@ def test_beside_policies_of_lerobot_a_small_one_of_ours_plays_blind(done, tmp_pa
     for record in (None, other):  # an evaluation, and the run of another study
         if record is not None: write_json(tmp_path / "run.json", record)
         assert main(["blind", str(tmp_path), "--workers", "1"]) == 2
-        assert "name the dataset that its policies learnt from with --dataset" in capsys.readouterr().err
+        assert "name their dataset with --dataset" in capsys.readouterr().err
     (tmp_path / "run.json").unlink()
     asked = ["blind", str(tmp_path), "--dataset", str(run / "dataset"), "--split", str(run / "split.json"), "--store", store]
+    write_parquet([*rows, replace(rows[0], arm="A", memory="off")], tmp_path / "episodes.parquet")
+    assert main([*asked, "--workers", "1"]) == 2 and "name the baseline's checkpoints/last" in capsys.readouterr().err
+    write_parquet(rows, tmp_path / "episodes.parquet")
     assert main([*asked, "--workers", "1", "--steps", "5", "--labels", "1"]) == 0
     found = read_json(tmp_path / "blind.json")
     assert set(found["rates"]) == {"smolvla", "smolvla_world-pred", "blind-state", "blind-mean", "blind-nearest"}
     assert {(r.arm, r.train_seed) for r in read_parquet(tmp_path / "blind.parquet")} >= {("blind-state", 0), ("blind-state", 1)}
     assert main(["compare", str(tmp_path), "smolvla_world-pred", "smolvla", "--out", str(tmp_path / "claim")]) == 0
-    assert "\n- headroom: " in (tmp_path / "claim/claim.md").read_text()
+    card = (tmp_path / "claim/claim.md").read_text()
+    assert "\n- headroom: " in card and "blind-state after 5 steps on 1 labels a task: validation action error" in card
+    write_parquet([replace(r, init_seed=r.init_seed + 7) for r in rows], tmp_path / "episodes.parquet")  # other triples
+    assert main(["compare", str(tmp_path), "smolvla_world-pred", "smolvla", "--out", str(tmp_path / "claim")]) == 0
+    assert "these arms played other triples" in (tmp_path / "claim/claim.md").read_text()

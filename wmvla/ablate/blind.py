@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRAINED', 'ABLATED', 'REPLAYED', 'HEADROOM_AGAIN', 'demonstrations_of', 'blind_trainings', 'replay_folders',
            'shared_triples', 'own_rows', 'played_limit', 'play_blind', 'Headroom', 'met_by', 'rate_of',
-           'measure_headroom', 'headroom_line', 'headroom_table', 'write_headroom', 'ask_blind', 'read_headroom']
+           'measure_headroom', 'other_episodes', 'headroom_line', 'headroom_table', 'write_headroom', 'read_headroom',
+           'learnt_line', 'check_same_recipe', 'ask_blind']
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #c8dfcf78
 """Policies that see no picture, on the triples of an evaluation: a training of the baseline without it, and demonstrations that
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core import EpisodeRecord, Triple, UserError
+from ..core import EpisodeRecord, Triple, UserError, fingerprint, plain
 from ..data.episodes import EpisodeTable
 from ..data.splits import load_split
 from ..parallel import parallel_map
@@ -27,10 +28,10 @@ from ..rollout.records import write_parquet
 from ..seals import read_sealed, write_sealed
 from ..stats.contrasts import rows_of
 from ..stats.graded import episode_limits
-from ..stats.paired import Interval, in_points, paired_trainings, wilson
+from ..stats.paired import Interval, in_points, paired_trainings, telling, wilson
 from ..train.batches import TrainData, labelled
-from ..train.config import TrainJob
-from ..train.loop import train_policy
+from ..train.config import TrainJob, job_key
+from ..train.loop import TrainReport, data_of, read_report, train_policy
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #b65398cd
 def demonstrations_of(table: EpisodeTable, episodes: Sequence[int]) -> Demonstrations:
@@ -128,6 +129,8 @@ class Headroom:
     triples: int
     split: str = ""  # hash, and fingerprint of the encoder, where they are known
     latents: str = ""
+    played: str = ""  # of the triples; empty: an earlier version noted none
+    learnt: str = ""  # how the trained blind policy did on validation frames
 
     @property
     def word(self) -> str:
@@ -165,7 +168,14 @@ def measure_headroom(
         seeds = sorted({r.train_seed for r in seeing[best]})
         found[name] = paired_trainings(seeing[best], met_by(rows, seeds), 1 - 0.05 / len(seeing)).interval
     least = min(found, key=lambda name: found[name].low)
-    return Headroom(best, least, found[least], rates, len(seeing), len(common))
+    return Headroom(best, least, found[least], rates, len(seeing), len(common), played=fingerprint(plain(sorted(common))))
+
+# %% ../../nbs/60_ablate/08_blind.ipynb #fd102545
+def other_episodes(found: Headroom, records: Sequence[EpisodeRecord]) -> str:
+    "Why a headroom says nothing about these episodes; empty where it is theirs."
+    if strangers := sorted({*own_rows(records)} - {*found.rates}): return f"{', '.join(strangers)} played later, or elsewhere"
+    same = found.played in ("", fingerprint(plain(shared_triples(records))))
+    return "" if same else "these arms played other triples"
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #19f9e694
 HEADROOM_AGAIN = "run the same `wmvla blind` again"
@@ -175,7 +185,8 @@ def headroom_line(found: Headroom) -> str:
     "The word and what it stands on, in one line."
     chosen = f", the best of {found.arms} arms" if found.arms > 1 else ""
     who = f"{found.best} - {found.blind}, which sees nothing"
-    return f"{found.word}: {who}: {in_points(found.difference)} ({found.triples} triples{chosen})"
+    learnt = f"; {found.learnt}" if found.learnt else ""
+    return f"{found.word}: {who}: {in_points(found.difference)} ({found.triples} triples{chosen}){learnt}"
 
 
 def headroom_table(found: Headroom) -> str:
@@ -189,6 +200,26 @@ def write_headroom(path: Path, found: Headroom) -> Path:
     return write_sealed(path, found)
 
 
+def read_headroom(path: str | Path) -> Headroom:
+    "What was found; `UserError` where the file is missing, damaged or changed."
+    return read_sealed(Headroom, path, HEADROOM_AGAIN)
+
+# %% ../../nbs/60_ablate/08_blind.ipynb #28785970
+def learnt_line(report: TrainReport) -> str:
+    "What the trained blind policy came to: one that has learnt nothing is no hurdle."
+    labels = f"{report.labels} labels a task" if report.labels else "all labels"
+    errors = "{}, of a constant {}".format(*telling(report.errors.policy, report.errors.constant))
+    return f"blind-state after {report.steps} steps on {labels}: validation action error {errors}"
+
+
+def check_same_recipe(job: TrainJob) -> TrainData:
+    "The data of a finished training; `UserError` where the job is not the one that it was trained by."
+    data = data_of(job)
+    if (report := read_report(job.home)).key == job_key(job, data): return data
+    raise UserError(f"{job.home} was trained by another recipe, or on other data, than is named; repeat the settings of its "
+                    f"training (it took {report.steps} steps, labels {report.labels}), so that all learn alike.")
+
+# %% ../../nbs/60_ablate/08_blind.ipynb #e99e317c
 def ask_blind(
     jobs: Sequence[TrainJob],  # the trainings of the baseline
     data: TrainData,  # what they learnt from
@@ -199,11 +230,8 @@ def ask_blind(
 ) -> tuple[list[EpisodeRecord], Headroom]:
     "Play the blind policies and measure the headroom; goes on after a kill. Writes blind.parquet and blind.json."
     played = play_blind(jobs[0], data.table, records, config, out, [job.seed for job in jobs], beside)
-    found = replace(measure_headroom(records, played), split=data.split.hash, latents=data.store.fingerprint)
+    trained = blind_trainings(jobs[0], out / "blind", [jobs[0].seed])["blind-state"][0]
+    about = {"split": data.split.hash, "latents": data.store.fingerprint, "learnt": learnt_line(read_report(trained.home))}
+    found = replace(measure_headroom(records, played), **about)
     write_headroom(out / "blind.json", found)
     return played, found
-
-
-def read_headroom(path: str | Path) -> Headroom:
-    "What was found; `UserError` where the file is missing, damaged or changed."
-    return read_sealed(Headroom, path, HEADROOM_AGAIN)

@@ -10,15 +10,16 @@ __all__ = ['FILES', 'path_result', 'information_result', 'headroom_result', 'ins
 word it is, by the table of `verdict.required_checks`."""
 
 # %% ../../nbs/65_checks/11_instrument.ipynb #c0a89a07
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..ablate.blind import Headroom, headroom_line, read_headroom
+from ..ablate.blind import Headroom, headroom_line, other_episodes, read_headroom
 from .base import Check, CheckResult, cannot_tell
 from .control import control_result, read_control
 from .information import InformationCheck, information_line, read_information
 from .path import PathCheck, path_line, read_path
+from ..core import EpisodeRecord
 
 # %% ../../nbs/65_checks/11_instrument.ipynb #080a6b1c
 def path_result(found: PathCheck) -> CheckResult:
@@ -52,18 +53,25 @@ FILES: Mapping[str, tuple[str, Callable, Callable]] = {
     "headroom": ("blind.json", read_headroom, headroom_result)}
 
 
-def instrument_result(name: str, file: Path, about: Mapping[str, str]) -> CheckResult:
+def instrument_result(name: str, file: Path, about: Mapping[str, str], records: Sequence[EpisodeRecord] = ()) -> CheckResult:
     "What the file says, or that it is about something else."
     _, read, result = FILES[name]
     found = read(file)
     other = {part: getattr(found, part) for part, value in about.items() if value and getattr(found, part) not in (value, "")}
     odd = [f"{part} {value}, not {about[part]}" for part, value in other.items()]
+    if records and isinstance(found, Headroom) and (why := other_episodes(found, records)):
+        return cannot_tell(name, f"{file} is about other episodes: {why}", "Ask `wmvla blind` again.")
     if not odd: return result(found)
     return cannot_tell(name, f"{file} is about {', '.join(odd)}", "Run `wmvla check` on this split and these latents.")
 
 
-def instrument_checks(folder: Path, split: str = "", latents: str = "") -> list[Check]:
-    "A check for each file of `wmvla check` in a folder; `split`: its hash, `latents`: fingerprint, where they are known."
+def instrument_checks(
+    folder: Path,
+    split: str = "",  # its hash, where it is known
+    latents: str = "",  # fingerprint, where it is known
+    records: Sequence[EpisodeRecord] = (),  # the episodes that are to be judged
+) -> list[Check]:
+    "A check for each file of `wmvla check` in a folder, of `wmvla control` and `wmvla blind`."
     about = {"split": split, "latents": latents}
-    return [Check(name, partial(instrument_result, name, file, about))
+    return [Check(name, partial(instrument_result, name, file, about, records))
             for name, (at, *_) in FILES.items() if (file := Path(folder) / at).is_file()]

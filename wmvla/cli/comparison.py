@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAYED_AS', 'checks_beside', 'preflight_beside', 'lacking', 'compare_flags', 'means_of', 'paired_report', 'graded_of',
            'looks_of', 'judge_folder', 'compare_command', 'primary_flags', 'primary_command', 'blind_flags', 'of_demo',
-           'jobs_of_run', 'jobs_of_flags', 'named_trainings', 'small_trainings', 'check_same_recipe', 'blind_command']
+           'jobs_of_run', 'jobs_of_flags', 'named_trainings', 'small_trainings', 'blind_command']
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #09536ce8
 """`wmvla compare`: any two arms of a run or of an evaluation, judged by rules that were written before the evidence.
@@ -32,10 +32,12 @@ def checks_beside(folder: Path, preflight: Path | None = None) -> list:
     "The checks of a run, else of a preflight file (the named one, or `preflight.json` there), and what `wmvla check` left there."
     from wmvla.checks.base import run_checks
     from wmvla.checks.instrument import instrument_checks
+    from wmvla.rollout.records import read_parquet
 
-    ran = preflight_beside(folder, preflight)
+    ran, played = preflight_beside(folder, preflight), folder/"episodes.parquet"
     known = {g.name for g in ran}
-    asked = [check for check in instrument_checks(folder) if check.name not in known]
+    found = instrument_checks(folder, records=read_parquet(played) if played.is_file() else ())
+    asked = [check for check in found if check.name not in known]
     return ran + (run_checks(asked, "checks") if asked else [])
 
 
@@ -209,7 +211,7 @@ def of_demo(path: Path) -> bool:
     "Is this the run of a study as `wmvla demo` makes it? Runs of other commands, and of notebooks, have no preset to train by."
     from wmvla.runs import read_run
 
-    return (path / "run.json").is_file() and {"question", "train_seeds"} <= read_run(path).record.config.keys()
+    return (path / "run.json").is_file() and "train_seeds" in read_run(path).record.config
 
 
 def jobs_of_run(path: Path, workers: int) -> tuple[list, Any]:
@@ -226,14 +228,19 @@ def jobs_of_run(path: Path, workers: int) -> tuple[list, Any]:
     return [asked_job(demo.latents, "A", seed, {}) for seed in preset.train_seeds], replace(eval_config(demo), trace="off")
 
 
-def jobs_of_flags(args: argparse.Namespace, seeds: Sequence[int]) -> tuple[list, Any]:
-    "(the trainings that the flags name, how to play); of other policies than ours a small A for each of `seeds`. `UserError`."
+def jobs_of_flags(args: argparse.Namespace, path: Path, records: Sequence[EpisodeRecord]) -> tuple[list, Any]:
+    "(the trainings that the flags name, how to play); beside policies that are not ours a small A for each of their seeds."
+    from wmvla.policy.trunk import ARMS
     from wmvla.rollout.jobs import EvalConfig
 
     if not (args.dataset and args.store):
-        raise UserError(f"{args.run} is no run of `wmvla demo`; name the dataset that its policies learnt from with --dataset, "
-                        "the latents of that (`wmvla encode`) with --store, and with --checkpoint a baseline that is ours.")
-    jobs = named_trainings(args) if args.checkpoint else small_trainings(args, seeds)
+        raise UserError("Blind policies learn from what the arms learnt from; name their dataset with --dataset, its latents "
+                        "(`wmvla encode`) with --store, and a baseline that is ours with --checkpoint.")
+    if (ours := [r.arm for r in records if r.arm.split("@")[0] in ARMS]) and not args.checkpoint:
+        raise UserError(f"{path} has episodes of {ours[0]}, which is ours; name the baseline's checkpoints/last with "
+                        "--checkpoint, so that its blind twin learns by its recipe.")
+    seeds = sorted({r.train_seed for r in records})
+    jobs = named_trainings(args) if args.checkpoint else small_trainings(args, path / "blind" / "A", seeds)
     return jobs, EvalConfig(**{name: getattr(args, name) for name in PLAYED_AS})
 
 
@@ -250,43 +257,32 @@ def named_trainings(args: argparse.Namespace) -> list:
             for folder, home in zip(args.checkpoint, homes, strict=True)]
 
 
-def small_trainings(args: argparse.Namespace, seeds: Sequence[int]) -> list:
+def small_trainings(args: argparse.Namespace, place: Path, seeds: Sequence[int]) -> list:
     "Our small A on the dataset of policies that are not ours, to be trained without its picture: one a seed."
     from wmvla.latents.views import open_stores
     from wmvla.policy.trunk import PolicyConfig
     from wmvla.train.config import TrainConfig, TrainJob
 
     table, _, split = open_dataset(args)
-    store, place = open_stores(args.store), Path(args.run, "blind", "A")
+    store = open_stores(args.store)
     sizes = {"latent": store.tokens*store.width, "state": table.state.shape[1], "action": table.action.shape[1]}
     recipe = PolicyConfig(arm="A", **sizes), from_flags(TrainConfig, args), Path(args.dataset), tuple(args.store), split
     return [TrainJob(*recipe, place/f"s{seed}", seed, show=True) for seed in seeds]
 
 
-# %% ../../nbs/95_cli/09_comparison.ipynb #c5dc2c4a
-def check_same_recipe(job: Any) -> Any:
-    "The data of a finished training; `UserError` where the job is not the one that it was trained by."
-    from wmvla.train.loop import data_of
-    from wmvla.train.config import job_key
-    from wmvla.train.loop import read_report
-
-    data = data_of(job)
-    if (report := read_report(job.home)).key == job_key(job, data): return data
-    raise UserError(f"{job.home} was trained by another recipe, or on other data, than is named; repeat the flags of its "
-                    f"`wmvla train` (it took --steps {report.steps} --labels {report.labels}), so that all learn alike.")
-
 # %% ../../nbs/95_cli/09_comparison.ipynb #55434361
 @command("blind", "could who sees nothing do it? blind policies on the triples of a run; continues after a kill", blind_flags)
 def blind_command(args: argparse.Namespace) -> None:
     "`wmvla.ablate.blind`."
-    from wmvla.ablate.blind import ask_blind, headroom_line, headroom_table
+    from wmvla.ablate.blind import ask_blind, check_same_recipe, headroom_line, headroom_table
     from wmvla.runs import find_run
     from wmvla.train.loop import data_of
 
     path = Path(args.run) if Path(args.run).is_dir() else find_run(args.run, args.runs)
     records, _ = read_evaluation(path)
-    known = not args.dataset and of_demo(path)
-    jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args, sorted({r.train_seed for r in records}))
+    named = args.dataset or args.store or args.checkpoint or args.split
+    known = not named and of_demo(path)
+    jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args, path, records)
     data, *_ = [check_same_recipe(job) for job in jobs] if known or args.checkpoint else [data_of(jobs[0])]
     if args.replace: jobs = [replace(job, replace=True) for job in jobs]
     played, found = ask_blind(jobs, data, records, replace(config, folder=str(path)), path, args.beside)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OWN_FLAGS', 'own_flags', 'command_line', 'read_training', 'Refused', 'demand', 'Watch', 'watched', 'evidence',
-           'update_share', 'memory_line', 'save_evidence', 'start_of', 'check_start', 'checks_before', 'train_lerobot',
-           'how_to_go_on', 'lerobot_wm_train']
+           'memory_line', 'save_evidence', 'start_of', 'check_start', 'checks_before', 'train_lerobot', 'how_to_go_on',
+           'lerobot_wm_train']
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #5bf96b4c
 """`lerobot-wm-train` takes the flags of `lerobot-train` and trains with LeRobot's own code. Before the first step the checks of
@@ -148,20 +148,11 @@ def evidence(config: Any, watch: Watch, start: int) -> dict[str, Any]:
     told = {name: value for name in known if (value := getattr(policy, name, None))}
     return {"policy": policy.type, **told, "dataset": config.dataset.repo_id, "steps": [start, config.steps],
             "checks_run": watch.table is not None, "checks": [*watch.results, check_moved(*moved_groups(rows))],
-            "moved": rows, "gate_strength": gates, "update_share": update_share(watch.policy)}
+            "moved": rows, "gate_strength": gates, "update_share": getattr(watch.policy, "trained_share", None)}
 
 # %% ../../nbs/95_cli/10_lerobot_train.ipynb #a8c20282
-def update_share(policy: Any) -> float | None:
-    "|update| / |state| of the memory in the last batch, a mean; None where there was none."
-    from wmvla.smolvla.world_branch import WorldBranch
-
-    world = getattr(policy, "world", None)
-    record = world.now.record() if isinstance(world, WorldBranch) else None
-    return None if record is None else record.share
-
-
 def memory_line(share: float, gates: dict[str, list[float]]) -> str:
-    "What the memory adds, before the gates: one that started at 1 says nothing by itself."
+    "What the memory adds, said before its gates: one that started at 1 says nothing by itself."
     widest = max((strength for each in gates.values() for strength in each), key=abs)
     return f"The memory adds {share:.2%} to the states of the last batch; the largest tanh(gate) is {widest:+.3g}."
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURED', 'plan_lines', 'training_lines', 'verdict_lines', 'assumed_lines', 'unused', 'measured_lines',
            'sequential_line', 'anytime_lines', 'graded_looks', 'score_words', 'played_by_both', 'read_evaluation',
-           'read_arms', 'plan_flags', 'memory_and_eyes', 'plan_command', 'control_flags', 'control_command']
+           'read_arms', 'plan_flags', 'memory_and_eyes', 'check_planned', 'plan_command', 'control_flags',
+           'control_command']
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #6b83deef
 """`wmvla plan`: episodes an arm for a planned difference; with an evaluation that is there, what it could have seen.
@@ -55,20 +56,20 @@ def training_lines(config: Any, plan: Any) -> list[str]:
     return lines
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #56325ca4
-def verdict_lines(config: Any, reliance: Any, blind: float | None = None, studies: int = 200) -> list[str]:
-    "How many triples the whole verdict takes, by the number of trainings, for a `PlanConfig` and a `Reliance`."
+def verdict_lines(config: Any, reliance: Any = None, blind: float | None = None, studies: int = 200) -> list[str]:
+    "How many triples the whole verdict takes, by the number of trainings; a `PlanConfig`, and a `Reliance` if one is assumed."
     from wmvla.verdict.simulated import TRIPLES, VerdictDesign, plan_verdict, reliance_powers, shared_luck
 
     c, sd = config, config.seed_sd / math.sqrt(2)  # of each of the two arms that a difference is made of
     luck, counts = shared_luck(c.rate, c.difference, c.discordance), sorted({3, 5, 8, c.seeds})
     lines = ["the whole verdict ('helps': above the baseline and both controls, with other trainings), if an arm's trainings "
              f"vary by {100 * sd:.2g} points, {studies} simulated studies:", *assumed_lines(reliance, blind)]
-    used = reliance_powers(reliance, max(counts))
+    used = reliance_powers(reliance, max(counts), desc="simulate the memory's use") if reliance else [1.0] * max(counts)
     for trainings in progress(counts, desc="simulate studies", unit="plan", delay=2):
         design, relied = VerdictDesign(c.difference, c.rate, sd, trainings, max(TRIPLES), c.tasks, luck), used[trainings - 1]
         found = plan_verdict(replace(design, blind=blind), c.power, studies, relied)
         few = "never: fewer than three trainings say nothing about others" if trainings < 3 else \
-            unused(relied) if relied < c.power else f"not even {max(TRIPLES)} triples are enough ({found.power:.0%})"
+            unused(relied, reliance) if relied < c.power else f"not even {max(TRIPLES)} triples are enough ({found.power:.0%})"
         enough = few if found.triples is None else f"{found.triples} triples each ('helps' in {found.power:.0%})"
         lines.append(f"  {trainings} training{'s' * (trainings > 1):<15} {enough}")
     return lines
@@ -76,15 +77,19 @@ def verdict_lines(config: Any, reliance: Any, blind: float | None = None, studie
 # %% ../../nbs/95_cli/05_statistics.ipynb #d6170a97
 def assumed_lines(reliance: Any, blind: float | None) -> list[str]:
     "What is assumed beside successes, a line each."
-    told = f"{reliance.rise:.0%}, asked in {reliance.validation_episodes} validation episodes"
     eyes = "  policies that see nothing do worse: taken for granted, --blind says how well they do"
     if blind is not None: eyes = f"  policies that see nothing succeed in {blind:.0%}"
-    return [f"  another episode's memory raises the action error by {told}", eyes]
+    used = "  the memory is seen to be used: taken for granted, --rise and --validation_episodes say how much and in how many"
+    if r := reliance:
+        used = (f"  another episode's memory changes the action error by {r.rise:+.0%}, asked in {r.validation_episodes} "
+                f"validation episodes (log spread of episodes {r.rise_spread:.2g}, of trainings {r.rise_sd:.2g})")
+    return [used, eyes]
 
 
-def unused(relied: float) -> str:
+def unused(relied: float, reliance: Any) -> str:
     "Why no number of triples is enough, where the memory is not seen to be used."
-    return f"no number of triples: that the memory is used is seen in {relied:.0%}; give the split more validation episodes"
+    if reliance.rise <= 0: return "no number of triples: the error does not rise, so the memory is not used"
+    return f"no number of triples: that the memory is used is seen in {relied:.0%}; more validation episodes show it more surely"
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #bb6929a6
 def measured_lines(
@@ -205,7 +210,7 @@ def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], 
 # %% ../../nbs/95_cli/05_statistics.ipynb #47591cf9
 def plan_flags(parser: argparse.ArgumentParser) -> None:
     "Flags of `wmvla plan`."
-    from wmvla.ranges import Probability, number
+    from wmvla.ranges import Share, number
     from wmvla.stats.planning import PlanConfig
     from wmvla.verdict.simulated import Reliance
 
@@ -214,25 +219,33 @@ def plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verdict", action="store_true", help="plan for the whole verdict, by simulation")
     add_flags(parser, PlanConfig)
     add_flags(parser, Reliance)
-    parser.add_argument("--blind", type=number(Probability), default=None,
-                        help="success of the best policy that sees nothing (default: that of `wmvla blind`, if it was asked)")
+    parser.add_argument("--blind", type=number(Share), default=None,
+                        help="for --verdict: success of the best policy that sees nothing (default: what `wmvla blind` saw)")
     parser.set_defaults(**{name: None for name in (*MEASURED, *(f.name for f in fields(Reliance)))})
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #4fdb460b
-def memory_and_eyes(args: argparse.Namespace) -> tuple[Any, float | None]:
-    "(what is assumed of the use of the memory, success of the best blind policy): given, else measured beside the episodes."
+def memory_and_eyes(args: argparse.Namespace, arm: str = "") -> tuple[Any, float | None]:
+    "(what is assumed of the memory's use, success of the best blind policy): given, else measured there, else None."
     from wmvla.ablate.blind import read_headroom
     from wmvla.ablate.memory import load_interventions
     from wmvla.verdict.simulated import Reliance, measured_reliance
 
     at = args.episodes if args.episodes is None or args.episodes.is_dir() else args.episodes.parent
-    seen = None if at is None else measured_reliance(load_interventions(at)[0], (args.arms or ("",))[0])
+    seen = None if at is None else measured_reliance(load_interventions(at)[0], arm)
     given = {f.name: getattr(args, f.name) for f in fields(Reliance) if getattr(args, f.name) is not None}
     blind = args.blind
     if blind is None and at is not None and (at / "blind.json").is_file():
         found = read_headroom(at / "blind.json")
-        blind = min(max(found.rates[found.blind].estimate, 0.01), 0.99)
-    return replace(seen or Reliance(), **given), blind
+        blind = found.rates[found.blind].estimate
+    return (replace(seen or Reliance(), **given) if seen or given else None), blind
+
+
+def check_planned(args: argparse.Namespace) -> None:
+    "`UserError` for flags that only the whole verdict reads."
+    from wmvla.verdict.simulated import Reliance
+
+    idle = [name for name in (*(f.name for f in fields(Reliance)), "blind") if getattr(args, name) is not None]
+    if idle and not args.verdict: raise UserError(f"--{idle[0]} is of the whole verdict; plan for that with --verdict.")
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #7ea616d6
 MEASURED = ("rate", "discordance", "seeds", "tasks", "seed_sd", "shared")  # flags that an evaluation can answer
@@ -243,12 +256,14 @@ def plan_command(args: argparse.Namespace) -> None:
     "`wmvla.stats.planning.plan_comparison`, on numbers that are given, measured or default."
     from wmvla.stats.planning import PlanConfig, plan_comparison, measure
 
-    values = {name: getattr(PlanConfig, name) for name in MEASURED}
+    check_planned(args)
+    values, arm = {name: getattr(PlanConfig, name) for name in MEASURED}, ""
     if args.episodes is not None:
         first, second = read_arms(args.episodes, args.arms)
         folder = args.episodes if args.episodes.is_dir() else args.episodes.parent
         looks = anytime_lines(folder, first, second, args.level)
         first, second = played_by_both(first, second)
+        arm = first[0].arm
         measured = measure(first, second)
         print("\n".join(measured_lines(first[0].arm, second[0].arm, measured, args.power, args.level) + looks))
         if args.rate is None and measured.rate in (0, 1):
@@ -262,7 +277,7 @@ def plan_command(args: argparse.Namespace) -> None:
         if args.episodes is None: raise
         raise UserError(f"These were measured: {error} Or give --rate and --discordance.") from None
     print("\n".join(plan_lines(config, plan_comparison(config))))
-    if args.verdict: print("\n".join(verdict_lines(config, *memory_and_eyes(args))))
+    if args.verdict: print("\n".join(verdict_lines(config, *memory_and_eyes(args, arm))))
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #e4362d00
 def control_flags(parser: argparse.ArgumentParser) -> None:

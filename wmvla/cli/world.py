@@ -107,14 +107,17 @@ def prophet_flags(parser: argparse.ArgumentParser) -> None:
 def reels_of(stores: Sequence[Path], splits: Sequence[Path], cameras: int = 1) -> tuple[list, list]:
     "The film that may be seen, and that which is kept back; `UserError` for stores of several encoders or a split of none."
     from wmvla.data.splits import load_split
-    from wmvla.latents.views import open_stores
+    from wmvla.latents.views import open_stores, store_cameras
     from wmvla.train.film import Reel
 
     if len(stores) % cameras:
         raise UserError(f"{len(stores)} stores are no recordings of {cameras} cameras each; name a store for each camera, one "
                         "recording after the other.")
     opened = [open_stores(stores[i : i + cameras]) for i in range(0, len(stores), cameras)]
-    parts = {(s := load_split(path)).revision: s for path in splits}
+    first, parts = store_cameras(opened[0]), {(s := load_split(path)).revision: s for path in splits}
+    if turned := [there for s in opened if (there := store_cameras(s)) != first and {*there} == {*first}]:
+        raise UserError(f"The cameras {', '.join(first)} of one recording are {', '.join(turned[0])} in another; name the stores "
+                        "of all recordings in the same order.")
     if len(kinds := {store.fingerprint for store in opened}) > 1:
         raise UserError(f"The stores are of {len(kinds)} encoders ({', '.join(sorted(kinds))}); a Prophet reads one.")
     if odd := set(parts) - {store.meta.revision for store in opened}:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from ..ablate.blind import Headroom, ask_blind
+from ..ablate.blind import Headroom, ask_blind, check_same_recipe
 from ..ablate.reference import PLAIN, QUICK
 from ..checks.base import Check, run_checks
 from wmvla.checks.information import (
@@ -33,7 +33,6 @@ from .folders import patch
 from .latents import Latents
 from .trained import asked_job, with_prophets
 from ..latents.store import open_store
-from ..policy.world_policy import read_policy_config
 from ..rollout.jobs import EvalJob
 from ..stats.paired import Interval
 from ..train.batches import labelled
@@ -69,7 +68,7 @@ def comparison_checks(c: Comparison, replayed: Sequence[ReplayRow] | None = None
     job = EvalJob(lead.folder, lead.encoder, labels[0], lead.seed, c.records[0].triple)
     named = {f"{label} s{t.seed}": t for label, t in zip(labels, c.policies, strict=True)}
     store = partial(open_store, encoder)
-    asked = instrument_checks(c.folder, data.split.hash, lead.report.latents if lead.report else "")
+    asked = instrument_checks(c.folder, data.split.hash, lead.report.latents if lead.report else "", c.records)
     return asked + trained_run_checks(TrainedRun(
         data.source, data.table, data.split, store, reopen_encoder(encoder), lambda: Latents(data, store()).rank,
         fitted_splits(encoder), {name: t.report for name, t in named.items() if t.report is not None},
@@ -91,23 +90,23 @@ def check(self: Comparison) -> Comparison:
 def check_blind(
     self: Comparison,
     beside: bool = False,  # also the baseline without state, and without instruction
-    **settings: Any,  # fields of `TrainConfig` that its trainings were given: batch, lr, ...; steps and labels are known
+    **settings: Any,  # as for `train`: the words that the baseline was trained with
 ) -> Headroom:
     """What have these arms over policies that see nothing, on the same episodes? Trains and plays them; goes on after a kill.
 
-    `UserError` where the baseline was not trained here. Writes blind.json into the run folder."""
+    `UserError` where the baseline was not trained here, or with other words. Writes blind.json into the run folder; the next
+    `check()` reads it."""
     named = zip(labels_of([self.policies]), self.policies, strict=True)
     if not (baseline := [t for label, t in named if label == self.arms[1] and t.report is not None and t.data is not None]):
         raise UserError("Blind policies learn from what the baseline was trained on; compare two that `z.train` made, or use "
                         "`wmvla blind`.")
-    lead, report = baseline[0], cast(Any, baseline[0].report)
-    z = Latents(cast(Dataset, lead.data), open_store(cast(Path, lead.encoder)))
-    known = {"steps": report.steps, "labels": report.labels}
-    policy = replace(read_policy_config(lead.folder), arm="A")
-    jobs = [replace(asked_job(z, "A", t.seed, known | settings), policy=policy) for t in baseline]
+    z = Latents(cast(Dataset, baseline[0].data), open_store(cast(Path, baseline[0].encoder)))
+    jobs = with_prophets(z, [asked_job(z, t.arm, t.seed, settings) for t in baseline])
+    data, *_ = [check_same_recipe(replace(job, folder=t.folder.parents[1])) for job, t in zip(jobs, baseline, strict=True)]
+    plain = [replace(job, policy=replace(job.policy, arm="A"), prophet=None) for job in jobs]
     with at_home(self.policies[0], f"check blind {' '.join(self.arms)}"):
-        how = replace(eval_settings(lead, self.settings), folder=str(self.folder), trace="off")
-        return ask_blind(jobs, data_of(jobs[0]), self.records, how, self.folder, beside)[1]
+        how = replace(eval_settings(baseline[0], self.settings), folder=str(self.folder), trace="off")
+        return ask_blind(plain, data, self.records, how, self.folder, beside)[1]
 
 # %% ../../nbs/88_lab/07_checked.ipynb #d48adc21
 @patch

@@ -77,6 +77,7 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
         attach(self, self.model, config.world_fusion, config.world_input_too)
         self.meter = GradientMeter(grad_world_inject=self.world.fusions, grad_prophet=self.world.prophet)
         self.last_record = self.last_memory_norm = self.last_memory = self.last_predicted = None
+        self.trained_share: float | None = None  # |update| / |state| in the last batch that it learnt from; None: no memory
         self.watch: Stopwatch | None = None  # whoever wants to know where the time goes sets it
         if fresh: start(self)
 
@@ -101,7 +102,9 @@ class SmolVLAWorldPolicy(SmolVLAPolicy):
         set_memory(self.world, (told := batch_memory(self, batch))[1])
         answer: Any = super().forward(batch, noise, time, reduction)  # a pair, whatever LeRobot's annotation says
         loss, values = answer
-        return loss_with_world(self, loss, values, *told, reduction)
+        made = loss_with_world(self, loss, values, *told, reduction)
+        if self.training: self.trained_share = made[1].get("world_gate_share")
+        return made
 
     def select_action(self, batch, noise=None, **kwargs):
         self.sight.watch(batch)

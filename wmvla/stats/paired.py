@@ -286,7 +286,9 @@ def clustered_bootstrap_ratio(
     n: int = 2000,  # bootstrap draws
     seed: int = 0,
 ) -> Interval:
-    "Ratio of mean errors, 95 % interval from drawing whole clusters; nan limits below six, `UserError` at error 0."
+    """Ratio of mean errors and its 95 % interval from drawing whole clusters: the longer of expanded percentiles and Student's t.
+
+    The limits are nan with fewer than six clusters. `UserError` at error 0."""
     if denominator.sum() <= 0:
         raise UserError("The reference error is zero, so no ratio exists; check that the masks leave samples to compare.")
     ids, inverse = np.unique(cluster, return_inverse=True)

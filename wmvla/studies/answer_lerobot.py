@@ -153,7 +153,8 @@ def lerobot_judge(part: LerobotPart) -> list[CheckResult]:
     z, at = part.demo.latents, part.demo.layout
     records = tuple(read_parquet(at.path/"episodes.parquet"))
     study = Study(part.grid, part.demo.data, z, part.jobs, part.policies, records)
-    checks = run_checks([*instrument_checks(at.path, part.demo.data.split.hash, z.store.fingerprint), *study_checks(study)])
+    asked = instrument_checks(at.path, part.demo.data.split.hash, z.store.fingerprint, records)
+    checks = run_checks([*asked, *study_checks(study)])
     roles = choose_roles(dict.fromkeys(r.arm for r in records), part.demo.preset.question.claimed)
     evidence = gather_evidence(records, checks, *load_interventions(at.path), roles, primary=read_primary(at.path))
     write_json(at.path/"verdict.json", verdict := claim(evidence))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLIND', 'TRIPLES', 'VerdictDesign', 'simulated_wins', 'shared_luck', 'simulated_headroom', 'simulated_evidence',
-           'SimulatedVerdicts', 'simulate_verdicts', 'Reliance', 'reliance_powers', 'measured_reliance', 'VerdictPlan',
-           'plan_verdict']
+           'SimulatedVerdicts', 'simulate_verdicts', 'Reliance', 'simulated_rises', 'reliance_powers', 'log_width',
+           'measured_reliance', 'VerdictPlan', 'plan_verdict']
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #bdbf342b
 """A study as successes alone: each training of an arm has a true success of its own around that of its recipe, and all policies
@@ -13,9 +13,10 @@ share the difficulty of a triple. The rules of `verdict.rules` read thousands of
 it is so, and where it is not? `wmvla plan --verdict` and the benchmark `calibration` stand on it."""
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #cc7a6f28
+import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +29,7 @@ from ..core import UserError, progress
 from ..ranges import Count, NonNegative, check_ranges
 from ..stats.contrasts import PairTable, own_memory, recipe_mean, table_contrast
 from ..stats.paired import (
-    clustered_bootstrap_ratio, design_effect, in_points, paired_difference, widened_by_design, wilson)
+    Interval, clustered_bootstrap_ratio, design_effect, in_points, paired_difference, widened_by_design, wilson)
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
 
@@ -54,7 +55,7 @@ class VerdictDesign:
         if not all(0 < self.rate + gain < 1 for gain in gains):
             told = ", ".join(f"{gain:g}" for gain in gains)
             raise UserError(f"Success {self.rate:g} and gains {told} leave 0 to 1; choose smaller gains.")
-        if self.blind is not None and not 0 < self.blind < 1:
+        if self.blind is not None and not 0 <= self.blind <= 1:
             raise UserError(f"Success of a blind policy is {self.blind:g}; it lies between 0 and 1.")
         if min(self.trainings, self.tasks) < 1 or self.triples < self.tasks or self.training_sd < 0 or not 0 <= self.shared < 1:
             raise UserError("trainings and tasks must be 1 or more, triples as many as tasks or more, training_sd 0 or more, "
@@ -163,40 +164,53 @@ def simulate_verdicts(design: VerdictDesign, studies: int = 400, seed: int = 0, 
 class Reliance:
     "What is assumed of the action error with another episode's memory."
 
-    rise: float = 0.5  # of the error: 0.5 is by a half; policies that use their memory had 0.5 to 1.3
-    rise_spread: NonNegative = 0.45  # standard deviation of its logarithm from validation episode to validation episode
-    rise_sd: NonNegative = 0.08  # and from training to training
-    validation_episodes: Count = 30
+    rise: float = 0.5  # for --verdict: of the action error with another episode's memory, 0.5 is by a half
+    rise_spread: NonNegative = 0.45  # for --verdict: standard deviation of log(1 + rise) from validation episode to episode
+    rise_sd: NonNegative = 0.08  # for --verdict: the same from training to training
+    validation_episodes: Count = 30  # for --verdict: in which that is asked
 
     def __post_init__(self):
         check_ranges(self)
         if self.rise <= -1: raise UserError(f"rise is {self.rise:g}; an error cannot fall by all of itself, so choose above -1.")
 
+# %% ../../nbs/70_verdict/01a_simulated.ipynb #44edfcf3
+def simulated_rises(assumed: Reliance, most: int, rng: np.random.Generator) -> Iterator[Interval]:
+    "How much more `most` trainings err with another episode's memory; they share the episodes, and half of what these do."
+    c, episode = assumed, np.arange(assumed.validation_episodes)
+    own, common = np.exp(0.5 * rng.standard_normal(len(episode))), rng.standard_normal(len(episode))
+    for _ in range(most):
+        each = math.sqrt(0.5) * (common + rng.standard_normal(len(episode)))
+        log = math.log1p(c.rise) + c.rise_sd * rng.standard_normal() + c.rise_spread * each - c.rise_spread**2 / 2
+        yield clustered_bootstrap_ratio(own * np.exp(log), own, episode, n=400)
 
-def reliance_powers(assumed: Reliance, most: int, studies: int = 100, seed: int = 0) -> list[float]:
+
+def reliance_powers(assumed: Reliance, most: int, studies: int = 300, seed: int = 0, desc: str = "") -> list[float]:
     "How often the error is seen to rise in all of 1, 2, ... `most` trainings."
-    rng, c, all_of = np.random.default_rng(seed), assumed, np.zeros(most)
-    episode = np.arange(c.validation_episodes)
-    for _ in range(studies):
-        own, common = np.exp(0.5 * rng.standard_normal(len(episode))), rng.standard_normal(len(episode))
-        seen = True
-        for n in range(most):
-            each = math.sqrt(0.5) * (common + rng.standard_normal(len(episode)))
-            log = math.log1p(c.rise) + c.rise_sd * rng.standard_normal() + c.rise_spread * each - c.rise_spread**2 / 2
-            seen = seen and clustered_bootstrap_ratio(own * np.exp(log), own, episode, n=400).low > 1
-            if not seen: break
-            all_of[n] += 1
+    rng, all_of = np.random.default_rng(seed), np.zeros(most)
+    for _ in progress(range(studies), desc=desc, unit="study", delay=2) if desc else range(studies):
+        seen = sum(1 for _ in itertools.takewhile(lambda ratio: ratio.low > 1, simulated_rises(assumed, most, rng)))
+        all_of[:seen] += 1
     return (all_of / studies).tolist()
 
-# %% ../../nbs/70_verdict/01a_simulated.ipynb #44edfcf3
-def measured_reliance(rows: Sequence[RatioRow], arm: str = "") -> Reliance | None:
-    "What trainings of an arm showed (of the only one, where none is named); None without an interval for two of them."
-    found = [r for r in rows if r.source == "shuffle" and arm in ("", r.arm) and r.low > 0]
-    if len(found) < 2: return None
-    logs = np.log([r.ratio for r in found])
-    wide = lambda r: (math.log(r.high) - math.log(r.low)) / 2 / special.stdtrit(r.episodes - 1, 0.975) * math.sqrt(r.episodes)
-    spread, varies = float(np.mean([wide(r) for r in found])), float(logs.std(ddof=1))
-    return Reliance(float(np.expm1(logs.mean())), spread, varies, min(r.episodes for r in found))
+# %% ../../nbs/70_verdict/01a_simulated.ipynb #82931375
+def log_width(ratio: Interval) -> float:
+    "Width of an interval of a ratio, as logarithm; nan without limits above 0."
+    return math.log(ratio.high / ratio.low) if ratio.low > 0 else math.nan
+
+
+def measured_reliance(rows: Sequence[RatioRow], arm: str) -> Reliance | None:
+    "What the trainings of an arm showed, None where it was not asked; without two trainings' intervals, the spreads are assumed."
+    found = [r for r in rows if (r.arm, r.source) == (arm, "shuffle")]
+    if not found: return None
+    seen = Reliance(float(np.mean([r.ratio for r in found])) - 1, validation_episodes=min(r.episodes for r in found))
+    wide = [log_width(Interval(r.ratio, r.low, r.high)) for r in found]
+    if len(found) < 2 or not np.isfinite(wide).all(): return seen
+    for _ in range(4):  # towards the spread whose intervals are as wide; each time from the same draws
+        draws = np.random.default_rng(0)
+        told = [next(simulated_rises(replace(seen, rise_sd=0.0), 1, draws)) for _ in range(150)]
+        seen = replace(seen, rise_spread=seen.rise_spread * float(np.mean(wide) / np.nanmean([*map(log_width, told)])))
+    noise = np.var([math.log(ratio.estimate) for ratio in told]) / 2  # the half that trainings do not share
+    return replace(seen, rise_sd=float(max(0.0, np.var([math.log(r.ratio) for r in found], ddof=1) - noise) ** 0.5))
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #c8b06235
 TRIPLES = (25, 50, 100, 200, 400, 800, 1600)  # sizes that a plan tries
