@@ -308,7 +308,7 @@ def test_beside_policies_of_lerobot_a_small_one_of_ours_plays_blind(done, tmp_pa
     assert {(r.arm, r.train_seed) for r in read_parquet(tmp_path / "blind.parquet")} >= {("blind-state", 0), ("blind-state", 1)}
     assert main(["compare", str(tmp_path), "smolvla_world-pred", "smolvla", "--out", str(tmp_path / "claim")]) == 0
     card = (tmp_path / "claim/claim.md").read_text()
-    assert "\n- headroom: " in card and "blind-state after 5 steps on 1 labels a task: validation action error" in card
+    assert "\n- headroom: " in card and "blind-state after 5 steps on 1 label a task: validation action error" in card
     write_parquet([replace(r, init_seed=r.init_seed + 7) for r in rows], tmp_path / "episodes.parquet")  # other triples
     assert main(["compare", str(tmp_path), "smolvla_world-pred", "smolvla", "--out", str(tmp_path / "claim")]) == 0
     assert "these arms played other triples" in (tmp_path / "claim/claim.md").read_text()

@@ -207,7 +207,7 @@ def read_headroom(path: str | Path) -> Headroom:
 # %% ../../nbs/60_ablate/08_blind.ipynb #28785970
 def learnt_line(report: TrainReport) -> str:
     "What the trained blind policy came to: one that has learnt nothing is no hurdle."
-    labels = f"{report.labels} labels a task" if report.labels else "all labels"
+    labels = f"{report.labels} label{'s' * (report.labels > 1)} a task" if report.labels else "all labels"
     errors = "{}, of a constant {}".format(*telling(report.errors.policy, report.errors.constant))
     return f"blind-state after {report.steps} steps on {labels}: validation action error {errors}"
 

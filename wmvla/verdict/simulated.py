@@ -204,7 +204,7 @@ def measured_reliance(rows: Sequence[RatioRow], arm: str) -> Reliance | None:
     if not found: return None
     seen = Reliance(float(np.mean([r.ratio for r in found])) - 1, validation_episodes=min(r.episodes for r in found))
     wide = [log_width(Interval(r.ratio, r.low, r.high)) for r in found]
-    if len(found) < 2 or not np.isfinite(wide).all(): return seen
+    if len(found) < 2 or not all(width > 0 for width in wide): return seen  # none, or errors that do not vary
     for _ in range(4):  # towards the spread whose intervals are as wide; each time from the same draws
         draws = np.random.default_rng(0)
         told = [next(simulated_rises(replace(seen, rise_sd=0.0), 1, draws)) for _ in range(150)]
