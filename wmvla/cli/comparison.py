@@ -135,9 +135,12 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     records, checks, without = read_parquet(folder/"episodes.parquet"), checks_beside(folder, preflight), lacking(arms)
     there = list(dict.fromkeys(r.arm for r in records)) if len(arms) == 2 else arms
     roles = choose_roles(there, *arms[:2])
+    evaluated = choose_roles([r.arm for r in records], *arms[:2]).controls
     if spare := [arm for arm in arms[2:] if arm not in roles.controls]:
-        known = ", ".join(choose_roles([r.arm for r in records], *arms[:2]).controls) or "none"
+        known = ", ".join(evaluated) or "none"
         raise UserError(f"{spare[0]} is no control of {arms[0]} (evaluated controls: {known}); compare it by itself.")
+    if unnamed := [arm for arm in evaluated if arm not in roles.controls]:
+        raise UserError(f"{unnamed[0]} was evaluated and is a control of {arms[0]}, too; name it with the others, or name none.")
     left = ""
     if common: records, left = common_trainings(records, (*arms[:2], *roles.controls))
     evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder))

@@ -115,7 +115,7 @@ def could_see(c: Contrast, power: float = 0.8) -> float:
 def sight_words(c: Contrast) -> str:
     "`could have seen 17 points`, and about what."
     seen, few = could_see(c), len(c.by_seed) < RECIPE_TRAININGS
-    about = f" between {trainings_words(len(c.by_seed))}" if few else ""
+    about = f" in {trainings_words(len(c.by_seed))}" if few else ""
     return f"could have seen {100 * seen:.2g} points{about} (power 80 %)" if seen < 1 else f"could have seen no difference{about}"
 
 
@@ -269,12 +269,12 @@ def task_differences(pairs: PairTable) -> tuple[TaskDifference, ...]:
 
 
 def carrying_task(whole: Contrast, by_task: Sequence[TaskDifference], pairs: PairTable) -> str:
-    "The one task without which nothing is seen, and less than half of the difference is left; empty where there is none."
+    "The one task without which the same is not seen, and less than half of the difference is left; empty where there is none."
     level, n = sign_of_recipe if sign_of_recipe(whole) else sign_here, whole.result.n
     if not level(whole) or len(by_task) < 2: return ""
     rest = [(whole.result.difference * n - t.difference.estimate * t.n) / (n - t.n) for t in by_task]
     less = [t for t, left in enumerate(rest) if left / whole.result.difference < 0.5]
-    lost = [t for t in less if not level(whole_contrast("", "", pairs.kept(pairs.task != t)))]
+    lost = [t for t in less if level(whole_contrast("", "", pairs.kept(pairs.task != t))) != level(whole)]
     return pairs.tasks[lost[0]] if len(lost) == 1 else ""
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #47886056
@@ -290,6 +290,7 @@ def contrast(
     second: str,  # arm name
 ) -> Contrast:
     "Pair two arms' episodes on training and triple; `UserError` where one arm has no episodes or the triples differ."
+    if first == second: raise UserError(f"{first} cannot be compared with itself; name two arms.")
     sides = {arm: rows_of(records, arm) for arm in (first, second)}
     notes, copies = [], set()
     for arm, rows in sides.items():

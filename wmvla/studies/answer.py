@@ -6,7 +6,7 @@
 __all__ = ['ANSWER_ARMS', 'WORLDS_ASKED', 'MOVING_PAIR', 'FIVE', 'ANSWERS', 'LIBERO_PAIR', 'NO_FORK', 'RECORDED',
            'SAME_RECORDING', 'AnswerPart', 'AnswerStudy', 'answer_base', 'find_answer', 'take_recording',
            'part_settings', 'part_run_id', 'recording_run', 'make_part', 'AboutPart', 'part_path', 'part_command',
-           'about_part', 'write_part', 'PartTable', 'read_part', 'read_parts']
+           'named_at', 'about_part', 'write_part', 'PartTable', 'read_part', 'read_parts']
 
 # %% ../../nbs/90_studies/07_answer.ipynb #a17508f2
 """One question in parts that fit into 45 minutes on two cores each. A part is a demo run with more arms and trainings on a
@@ -32,6 +32,7 @@ from .answer_lerobot import LerobotPart, run_lerobot
 from .demo import Demo, result_settings, run_checks_of, run_demo
 from .smolvla_training import GridPreset
 from ..train.presets import DemoPreset, preset
+from ..verdict.primary import read_primary
 
 # %% ../../nbs/90_studies/07_answer.ipynb #cd3fca8f
 ANSWER_ARMS = ("A", "F-video", "F-hindcast", "F-history", "F-present", "F-wrong")
@@ -191,6 +192,7 @@ class AboutPart:
     machine: dict[str, Any]  # cores, processor, versions, commit, date
     checks: tuple[CheckResult, ...] = ()
     ratios: tuple[RatioRow, ...] = ()  # offline interventions on the claimed arm
+    named: str = ""  # when claimed - rival was named, ISO 8601; empty: in a table that did not keep it
 
 
 def part_path(docs: str | Path, number: int) -> Path:
@@ -203,6 +205,12 @@ def part_command(study: AnswerStudy, number: int | str) -> str:
     return f"wmvla run answer -p preset {study.name} -p part {number} -p docs docs"
 
 # %% ../../nbs/90_studies/07_answer.ipynb #f714bf94
+def named_at(folder: Path) -> str:
+    "When the primary contrast of a run was named; empty where none was."
+    found = read_primary(folder)
+    return found.named if found else ""
+
+
 def about_part(study: AnswerStudy, part: AnswerPart, run: Run) -> AboutPart:
     "What a finished run of a part was made from."
     at, asked = RunLayout(run.path), part.preset.question
@@ -212,7 +220,7 @@ def about_part(study: AnswerStudy, part: AnswerPart, run: Run) -> AboutPart:
     return AboutPart(
         study.name, part.number, part.world, part.labels, part_command(study, part.number), question, split.revision,
         split.hash, store.fingerprint, round(sum(run.stages.values()), 1), machine(), tuple(run_checks_of(run)),
-        tuple(load_interventions(run.path)[0]))
+        tuple(load_interventions(run.path)[0]), named_at(run.path))
 
 
 def write_part(study: AnswerStudy, part: AnswerPart, run: Run, path: Path) -> Path:

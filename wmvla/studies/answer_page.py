@@ -25,6 +25,7 @@ from ..stats.contrasts import rows_of
 from ..stats.paired import Interval, in_points, interval_text
 from .answer import AnswerPart, AnswerStudy, PartTable, part_command, read_parts
 from ..verdict.decomposition import common_table, decompose, decomposition_table
+from ..verdict.primary import Primary
 from ..verdict.rules import Verdict, choose_roles, claim, gather_evidence
 
 # %% ../../nbs/90_studies/08_answer_page.ipynb #1e87d07a
@@ -145,10 +146,11 @@ def crossing_text(tables: Sequence[PartTable]) -> str:
 
 # %% ../../nbs/90_studies/08_answer_page.ipynb #0afcc314
 def part_verdict(table: PartTable) -> Verdict:
-    "The verdict on one part, from its episodes, checks and ratios."
-    records, asked = table.records, table.about.question
-    roles = choose_roles(dict.fromkeys(r.arm for r in records), asked["claimed"])
-    return claim(gather_evidence(records, table.about.checks, table.about.ratios, roles=roles))
+    "The verdict on one part, from its episodes, checks and ratios; claimed - rival was named before it, all else is secondary."
+    records, about = table.records, table.about
+    claimed, rival = about.question["claimed"], about.question["rival"]
+    roles, named = choose_roles(dict.fromkeys(r.arm for r in records), claimed), Primary(claimed, rival, about.named)
+    return claim(gather_evidence(records, about.checks, about.ratios, roles=roles, primary=named))
 
 
 def part_section(table: PartTable) -> str:
@@ -159,6 +161,7 @@ def part_section(table: PartTable) -> str:
     failed = [check.name for check in about.checks if not check.passed]
     checks = f"{passed} of {len(about.checks)} checks passed" + (f"; not: {', '.join(failed)}" if failed else "")
     if all(check.name != "headroom" for check in about.checks): checks += "; blind policies were not played"
+    checks += f". Named before the first episode: {asked['claimed']} - {asked['rival']}; the other contrasts are secondary"
     dirty = " with changes" if here["git"].get("dirty") else ""
     made = (f"Part {about.part}, {len(table.records):,} episodes in {about.seconds / 60:.0f} minutes on {here['cores']} cores of "
             f"{here['cpu']}, commit {here['git'].get('commit', 'unknown')[:10]}{dirty}, {here['date'][:10]}; recording "
@@ -167,10 +170,10 @@ def part_section(table: PartTable) -> str:
     return "\n".join([*lines, decomposition_table(found) if found else "", "", made])
 
 # %% ../../nbs/90_studies/08_answer_page.ipynb #eab60577
-QUESTION = """{Policies} learn from few labelled demonstrations; a Prophet learns from a hundred films of the same tasks without
+QUESTION = """{Policies} learn from few labelled demonstrations; a Prophet learns from {films} films of each task without
 actions, and stays as it is. Does a memory of what it predicts help, beside a memory of the past (F-history), of the present
 (F-present), of a *past* that was predicted by the same network from the same film (F-hindcast), and of what a Prophet of
-time-shuffled film says (F-wrong)? {control}Two tasks of MetaWorld whose objects slide by themselves."""
+time-shuffled film says (F-wrong)? {control}Two tasks of {suite} whose objects slide by themselves."""
 CONTROL_SAID = """F-oracle is told the true future by a fork of the simulator: what a perfect forecast would
 bring. """
 
@@ -178,7 +181,9 @@ bring. """
 def question_text(study: AnswerStudy) -> str:
     "What is asked, and of whom."
     whom = "Policies of type `smolvla` (A) and `smolvla_world`" if study.lerobot else "Policies"
-    return QUESTION.format(Policies=whom, control=CONTROL_SAID if study.base.question.control else "")
+    suite = "LIBERO" if study.base.tasks[0].startswith("libero") else "MetaWorld"
+    films = round(study.base.episodes_per_task * (1 - study.base.validation_fraction))
+    return QUESTION.format(Policies=whom, films=films, suite=suite, control=CONTROL_SAID if study.base.question.control else "")
 
 
 def world_section(world: str, tables: Sequence[PartTable], picture: str) -> str:

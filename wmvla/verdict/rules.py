@@ -209,12 +209,14 @@ def explain_gain(evidence: Evidence, reads: Reading = Contrast.sign) -> tuple[st
     content = roles.capacity and not set(roles.capacity) & set(equalled)
     used = relies(evidence.ratios, seeds=evidence.seeds) if memory else True
     if not roles.needed: return "better", f"{beats}; it has no control, so why is not shown"
+    unseen = eyes_unasked(evidence.checks, evidence.without)
     if used and content and memory and lacking:
+        if unseen: return "cannot tell", f"{beats} and {' and '.join(roles.capacity)}, but {lacking}, and {unseen}"
         return "memory helps", f"{beats} and {' and '.join(roles.capacity)}, but {lacking}"
     if lacking: return "better" if missing else "cannot tell", f"{beats}, but {lacking}"
     if used is None: return "cannot tell", f"{beats} and its controls, but no shuffled memory was tested"
     if not used: return "cannot tell", f"{beats} and its controls, yet another episode's memory is not shown to hurt it offline"
-    if unseen := eyes_unasked(evidence.checks, evidence.without): return "cannot tell", f"{beats} and its controls, but {unseen}"
+    if unseen: return "cannot tell", f"{beats} and its controls, but {unseen}"
     shown = ", and another episode's memory raises its offline error" if memory else ""
     return "helps", f"{beats} and {' and '.join(roles.controls)}{shown}"
 
