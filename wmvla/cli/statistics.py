@@ -152,7 +152,7 @@ def graded_looks(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord]
     lines = [f"by success and speed, success x (1 - {SCORE.speed:g} x steps / limit), as valid: {score_words(found)}"]
     if len({r.train_seed for r in first}) < 2: return lines
     recipe = decide_trainings(first, second, config)
-    about = f"the recipe by the same, trainings taken as normal, valid after any of them, {recipe.n} so far"
+    about = f"the recipe on these triples by the same, trainings taken as normal, valid after any of them, {recipe.n} so far"
     return [*lines, f"{about}: {score_words(recipe)}"]
 
 

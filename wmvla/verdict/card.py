@@ -32,7 +32,8 @@ def limits_of(evidence: Evidence) -> list[str]:
         limits += [f"Nothing is said about the offline ratios: {refused[0]}."] if refused else []
         limits.append("\"Hurts\" is a larger action error on recorded episodes (offline), not a lower success.")
     if "shuffle" in {row.source for row in (*evidence.ratios, *evidence.closed_loop)}:
-        limits.append("`shuffle` takes the memory of another episode of the same task, as far along.")
+        limits.append("`shuffle` takes the memory of another episode of the same task, as far along, or of another task where "
+                      "there is no other.")
     if evidence.closed_loop: limits.append("The closed-loop lines are told for the reader and are no part of the rule.")
     if evidence.without: limits.append(f"The study has no {', '.join(evidence.without)}, so no check looked at any.")
     return limits

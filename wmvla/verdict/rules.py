@@ -127,7 +127,8 @@ def gather_evidence(
     played = {arm: rows_of(records, arm) for arm in (roles.baseline, roles.claimed, *roles.controls)}
     used, won = [r for rows in played.values() for r in rows], {arm: sum(r.success for r in rows) for arm, rows in played.items()}
     seeds, best = tuple(sorted({r.train_seed for r in used})), max(won, key=lambda arm: won[arm])
-    witness = f"{best} succeeds in {won[best]} of {len(played[best])} episodes" if won[best] else ""
+    other = next((f"{r.arm} succeeds" for r in records if r.success), "")  # of an arm without a part
+    witness = f"{best} succeeds in {won[best]} of {len(played[best])} episodes" if won[best] else other
     sizes = {"triples": len({r.triple for r in used}), "tasks": len({r.task for r in used}), "training seeds": len(seeds)}
     notes = (", ".join(f"{n} {name if n > 1 else name[:-1]}" for name, n in (sizes | {"episodes": len(used)}).items()),)
     beyond = {name: contrast(records, roles.claimed, name) for name in roles.controls}
