@@ -57,7 +57,7 @@ class Contrast:
     clustered_p: float  # sign-flip test over triples, the trainings of a triple summed
     crossed: CrossedMean | None = None  # over trainings and triples; None: from `by_seed` alone
     by_task: tuple[TaskDifference, ...] = ()  # of several tasks
-    only: str = ""  # the task that carries all: without it nothing is seen, and less than half is left
+    only: str = ""  # the task that carries all: without it the same is not seen, and less than half is left
     notes: tuple[str, ...] = ()  # trainings that count once
 
     def by_chance(self) -> bool: "`by_chance`."; return by_chance(self)

@@ -211,8 +211,7 @@ def explain_gain(evidence: Evidence, reads: Reading = Contrast.sign) -> tuple[st
     used = relies(evidence.ratios, seeds=evidence.seeds) if memory else True
     if not roles.needed: return "better", f"{beats}; it has no control, so why is not shown"
     unseen = eyes_unasked(evidence.checks, evidence.without)
-    if used and content and memory and lacking:
-        if unseen: return "cannot tell", f"{beats} and {' and '.join(roles.capacity)}, but {lacking}, and {unseen}"
+    if used and content and memory and lacking and not unseen:
         return "memory helps", f"{beats} and {' and '.join(roles.capacity)}, but {lacking}"
     if lacking: return "better" if missing else "cannot tell", f"{beats}, but {lacking}"
     if used is None: return "cannot tell", f"{beats} and its controls, but no shuffled memory was tested"
