@@ -26,9 +26,9 @@ from ..rollout.closed_loop import evaluate
 from ..rollout.jobs import EvalConfig, EvalJob
 from ..rollout.records import write_parquet
 from ..seals import read_sealed, write_sealed
-from ..stats.contrasts import rows_of
+from ..stats.contrasts import RECIPE_TRAININGS, distinct_trainings, pair_table, pairs_limits, rows_of, trainings_words
 from ..stats.graded import episode_limits
-from ..stats.paired import Interval, in_points, paired_trainings, telling, wilson
+from ..stats.paired import Interval, in_points, telling, wilson
 from ..train.batches import TrainData, labelled
 from ..train.config import TrainJob, job_key
 from ..train.loop import TrainReport, data_of, read_report, train_policy
@@ -131,6 +131,7 @@ class Headroom:
     latents: str = ""
     played: str = ""  # of the triples; empty: an earlier version noted none
     learnt: str = ""  # how the trained blind policy did on validation frames
+    trainings: int = 0  # of the best arm; 0: an earlier version noted none, and asked about these weights alone
 
     @property
     def word(self) -> str:
@@ -163,19 +164,23 @@ def measure_headroom(
     on = lambda rows: [r for r in rows if r.triple in common]
     seeing, unseeing = ({arm: on(rows) for arm, rows in side.items()} for side in (seeing, unseeing))
     rates = {arm: rate_of(rows) for arm, rows in (seeing | unseeing).items()}
-    best, found = max(seeing, key=lambda arm: rates[arm].estimate), {}
-    for name, rows in unseeing.items():
-        seeds = sorted({r.train_seed for r in seeing[best]})
-        found[name] = paired_trainings(seeing[best], met_by(rows, seeds), 1 - 0.05 / len(seeing)).interval
-    least = min(found, key=lambda name: found[name].low)
-    return Headroom(best, least, found[least], rates, len(seeing), len(common), played=fingerprint(plain(sorted(common))))
+    best = max(seeing, key=lambda arm: rates[arm].estimate)
+    rows, _ = distinct_trainings(seeing[best], [best])
+    seeds = sorted({r.train_seed for r in rows})
+    found = {name: pairs_limits(pair_table(rows, met_by(own, seeds)), 1 - 0.05 / len(seeing)) for name, own in unseeing.items()}
+    least, place = min(found, key=lambda name: found[name].low), fingerprint(plain(sorted(common)))
+    return Headroom(best, least, found[least], rates, len(seeing), len(common), played=place, trainings=len(seeds))
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #fd102545
 def other_episodes(found: Headroom, records: Sequence[EpisodeRecord]) -> str:
     "Why a headroom says nothing about these episodes; empty where it is theirs."
     if strangers := sorted({*own_rows(records)} - {*found.rates}): return f"{', '.join(strangers)} played later, or elsewhere"
-    same = found.played in ("", fingerprint(plain(shared_triples(records))))
-    return "" if same else "these arms played other triples"
+    triples, seeds = shared_triples(records), {r.train_seed for r in records if r.arm == found.best}
+    if not found.trainings and len(seeds) >= RECIPE_TRAININGS: return "an earlier version asked about these weights alone"
+    if found.played not in ("", fingerprint(plain(triples))): return "these arms played other triples"
+    rates = {arm: rate_of([r for r in rows if r.triple in {*triples}]) for arm, rows in own_rows(records).items()}
+    other = next((arm for arm, rate in rates.items() if found.played and rate != found.rates[arm]), "")
+    return f"{other} succeeded in {found.rates[other].estimate:.1%} there, in {rates[other].estimate:.1%} here" if other else ""
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #19f9e694
 HEADROOM_AGAIN = "run the same `wmvla blind` again"
@@ -186,7 +191,8 @@ def headroom_line(found: Headroom) -> str:
     chosen = f", the best of {found.arms} arms" if found.arms > 1 else ""
     who = f"{found.best} - {found.blind}, which sees nothing"
     learnt = f"; {found.learnt}" if found.learnt else ""
-    return f"{found.word}: {who}: {in_points(found.difference)} ({found.triples} triples{chosen}){learnt}"
+    few = f" in {trainings_words(found.trainings)}" if 0 < found.trainings < RECIPE_TRAININGS else ""
+    return f"{found.word}{few}: {who}: {in_points(found.difference)} ({found.triples} triples{chosen}){learnt}"
 
 
 def headroom_table(found: Headroom) -> str:

@@ -60,7 +60,7 @@ def instrument_result(name: str, file: Path, about: Mapping[str, str], records: 
     other = {part: getattr(found, part) for part, value in about.items() if value and getattr(found, part) not in (value, "")}
     odd = [f"{part} {value}, not {about[part]}" for part, value in other.items()]
     if records and isinstance(found, Headroom) and (why := other_episodes(found, records)):
-        return cannot_tell(name, f"{file} is about other episodes: {why}", "Ask `wmvla blind` again.")
+        return cannot_tell(name, f"{file} does not answer for these episodes: {why}", "Ask `wmvla blind` again.")
     if not odd: return result(found)
     return cannot_tell(name, f"{file} is about {', '.join(odd)}", "Run `wmvla check` on this split and these latents.")
 

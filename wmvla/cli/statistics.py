@@ -104,8 +104,8 @@ def measured_lines(
 
     m = measured
     pairs = facts(m.seeds, m.triples, 0.0 if math.isnan(m.shared) else m.shared)
-    least = detectable_difference(pairs, m.discordance, power, level)
-    sees = "no difference at all: there are too few discordant pairs" if math.isnan(least) else f"{100 * least:.2g} points"
+    least = detectable_difference(pairs, m.discordance, m.difference, power, level)
+    sees = "no difference at all: there are too few pairs" if math.isnan(least) else f"{100 * least:.2g} points"
     lines = [f"{first} - {second}: {100 * m.difference:+.3g} points; success of {second} {100 * m.rate:.3g} %, discordance "
              f"{100 * m.discordance:.3g} %; {m.seeds} trainings, {m.tasks} tasks, {m.triples} triples each"]
     if m.seeds > 1 and math.isnan(m.seed_sd):

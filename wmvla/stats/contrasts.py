@@ -6,8 +6,8 @@
 __all__ = ['ALPHA', 'RECIPE_TRAININGS', 'RECIPE_LEVEL', 'TaskDifference', 'Contrast', 'recipe_mean', 'recipe_limits', 'by_chance',
            'sign_here', 'sign_of_recipe', 'contrast_p', 'could_see', 'sight_words', 'trainings_words', 'contrast_text',
            'unclear_because', 'words_here', 'own_memory', 'rows_of', 'PairTable', 'pair_table', 'complete_trainings',
-           'common_trainings', 'copied_trainings', 'whole_contrast', 'task_differences', 'carrying_task',
-           'table_contrast', 'contrast', 'holm']
+           'common_trainings', 'copied_trainings', 'distinct_trainings', 'pairs_result', 'pairs_mean', 'pairs_limits',
+           'whole_contrast', 'task_differences', 'carrying_task', 'table_contrast', 'contrast', 'holm']
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #29faaffd
 """A contrast is two arms on the same triples, at two levels. *These weights*: the paired difference over all trainings together,
@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
-from scipy import special
 
 from ..core import EpisodeRecord, Triple, UserError
 from ..rollout.agent import saved_memory
 from .crossed import CrossedMean, crossed_mean, crossed_p, crossed_sight
+from .planning import detectable_difference
 from .paired import (
     Interval, PairedResult, clustered_sign_test, design_effect, in_points, paired_difference, telling, widened_by_design)
 from ..policy.memory import MEMORY_SOURCES
@@ -106,10 +106,11 @@ def contrast_p(c: Contrast) -> float:
 # %% ../../nbs/55_stats/04_contrasts.ipynb #7a8b5c71
 def could_see(c: Contrast, power: float = 0.8) -> float:
     "The smallest difference seen with this power: of the recipe, or of these weights where trainings are too few. At most 1."
-    from_weights = (c.result.high - c.result.low) / 2 * (1 + float(special.ndtri(power)) / 1.96)
-    if len(c.by_seed) < RECIPE_TRAININGS: return min(from_weights, 1.0)
-    seen = crossed_sight(recipe_mean(c), power, RECIPE_LEVEL)
-    return min(max(from_weights, 0.0 if math.isnan(seen) else seen), 1.0)
+    r = c.result
+    here = detectable_difference(int(r.n / r.effect), sum(r.discordant) / r.n, r.difference, power)
+    if math.isnan(here): return 1.0
+    beyond = crossed_sight(recipe_mean(c), power, RECIPE_LEVEL) if len(c.by_seed) >= RECIPE_TRAININGS else 0.0
+    return min(max(here, 0.0 if math.isnan(beyond) else beyond), 1.0)
 
 
 def sight_words(c: Contrast) -> str:
@@ -192,10 +193,16 @@ class PairTable:
     task: Int[np.ndarray, " triple"]
     tasks: tuple[str, ...]
 
+    @property
+    def differences(self) -> Int[np.ndarray, "training triple"]:
+        "1 where only the first succeeded, -1 where only the second; 0 where both did the same, or did not play."
+        return np.where(self.played, self.first.astype(int) - self.second, 0)
+
     def kept(self, triples: Bool[np.ndarray, " triple"]) -> "PairTable":
-        "The table of some triples, which every training has some of."
+        "The table of some triples, and of the trainings that played one of them."
         tasks, task = np.unique(self.task[triples], return_inverse=True)
-        first, second, played = (part[:, triples] for part in (self.first, self.second, self.played))
+        some = self.played[:, triples].any(1)
+        first, second, played = (part[some][:, triples] for part in (self.first, self.second, self.played))
         return PairTable(first, second, played, task, tuple(self.tasks[t] for t in tasks))
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #42251d6c
@@ -239,6 +246,7 @@ def common_trainings(records: Sequence[EpisodeRecord], arms: Sequence[str]) -> t
     return [r for r in records if r.train_seed in kept], said if left else ""
 
 
+# %% ../../nbs/55_stats/04_contrasts.ipynb #4e7f4168
 def copied_trainings(rows: Sequence[EpisodeRecord]) -> dict[int, int]:
     "Training -> an earlier one that did exactly the same in every episode, by the hashes of all actions."
     acted: dict[int, set[tuple[Triple, str]]] = {}
@@ -247,16 +255,42 @@ def copied_trainings(rows: Sequence[EpisodeRecord]) -> dict[int, int]:
     known = {seed: frozenset(did) for seed, did in sorted(acted.items()) if all(actions for _, actions in did)}
     return {seed: first[did] for seed, did in known.items() if first.setdefault(did, seed) != seed}
 
+
+def distinct_trainings(records: Sequence[EpisodeRecord], arms: Sequence[str]) -> tuple[list[EpisodeRecord], tuple[str, ...]]:
+    "The episodes without trainings that in one of these arms copy an earlier one, and which those are, in words."
+    copies = {arm: copied_trainings(rows_of(records, arm)) for arm in dict.fromkeys(arms)}
+    notes = tuple(f"trainings {origin} and {seed} of {arm} did the same in every episode: one training, counted once"
+                  for arm, found in copies.items() for seed, origin in found.items())
+    gone = {seed for found in copies.values() for seed in found}
+    return [r for r in records if r.train_seed not in gone], notes
+
+
 # %% ../../nbs/55_stats/04_contrasts.ipynb #f68d1295
+def pairs_result(pairs: PairTable, level: float = 0.95) -> PairedResult:
+    "All pairs together, of these weights; its interval is widened by what trainings share on a triple."
+    a, b, column = pairs.first[pairs.played], pairs.second[pairs.played], np.nonzero(pairs.played)[1]
+    return widened_by_design(paired_difference(a, b, level), design_effect(a.astype(float) - b, column))
+
+
+def pairs_mean(pairs: PairTable) -> CrossedMean:
+    "The same mean over trainings and triples, both random; a task weighs as many pairs as it has."
+    weights = np.bincount(pairs.task, pairs.played.sum(0).astype(float), len(pairs.tasks)) / pairs.played.sum()
+    return crossed_mean(pairs.differences.astype(float), pairs.task, weights, pairs.played)
+
+
+def pairs_limits(pairs: PairTable, level: float = 0.95) -> Interval:
+    "`recipe_limits` at another level; with fewer than `RECIPE_TRAININGS` of these weights alone."
+    own = pairs_result(pairs, level).interval
+    if len(pairs.first) < RECIPE_TRAININGS: return own
+    wide = pairs_mean(pairs).interval(1 - (1 - level) * (1 - RECIPE_LEVEL) / ALPHA)
+    return Interval(own.estimate, max(-1.0, min(wide.low, own.low)), min(1.0, max(wide.high, own.high)))
+
+
 def whole_contrast(first: str, second: str, pairs: PairTable) -> Contrast:
     "All tasks together, at both levels."
-    d = np.where(pairs.played, pairs.first.astype(float) - pairs.second, 0.0)
-    a, b, column = pairs.first[pairs.played], pairs.second[pairs.played], np.nonzero(pairs.played)[1]
-    result = widened_by_design(paired_difference(a, b), design_effect(a.astype(float) - b, column))
-    weights = np.bincount(pairs.task, pairs.played.sum(0).astype(float), len(pairs.tasks)) / pairs.played.sum()
-    crossed = crossed_mean(d, pairs.task, weights, pairs.played)
-    by_seed = tuple((d.sum(1) / pairs.played.sum(1)).tolist())
-    return Contrast(first, second, result, by_seed, clustered_sign_test(d.sum(0).astype(int)), crossed)
+    by_seed = tuple((pairs.differences.sum(1) / pairs.played.sum(1)).tolist())
+    return Contrast(first, second, pairs_result(pairs), by_seed, clustered_sign_test(pairs.differences.sum(0)), pairs_mean(pairs))
+
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #e5045103
 def task_differences(pairs: PairTable) -> tuple[TaskDifference, ...]:
@@ -291,14 +325,10 @@ def contrast(
 ) -> Contrast:
     "Pair two arms' episodes on training and triple; `UserError` where one arm has no episodes or the triples differ."
     if first == second: raise UserError(f"{first} cannot be compared with itself; name two arms.")
-    sides = {arm: rows_of(records, arm) for arm in (first, second)}
-    notes, copies = [], set()
-    for arm, rows in sides.items():
-        for seed, origin in copied_trainings(rows).items():
-            copies.add(seed)
-            notes.append(f"trainings {origin} and {seed} of {arm} did the same in every episode: one training, counted once")
-    one, other = ([r for r in rows if r.train_seed not in copies] for rows in sides.values())
-    return replace(table_contrast(first, second, pair_table(one, other)), notes=tuple(notes))
+    kept, notes = distinct_trainings(records, (first, second))
+    pairs = pair_table(*(rows_of(kept, arm) for arm in (first, second)))
+    return replace(table_contrast(first, second, pairs), notes=notes)
+
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #54906a42
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -30,10 +30,14 @@ class CrossedMean:
     between: float  # what comes with the trainings and their luck on triples; trainings - 1 degrees of freedom, nan with one
     states: float = 0.0  # what comes with the triples that several trainings play
 
+    def tails(self, p: float) -> tuple[float, float]:
+        "Squares of the quantiles with `p` beyond them on both sides: Student's t for the trainings, z for the triples."
+        return float(special.stdtrit(self.trainings - 1, 1 - p / 2)) ** 2, float(special.ndtri(1 - p / 2)) ** 2
+
     def reach(self, p: float) -> float:
         "The distance from the mean that is exceeded with chance `p`, on both sides together."
-        t, z = special.stdtrit(self.trainings - 1, 1 - p / 2), special.ndtri(1 - p / 2)
-        return math.sqrt(t * t * self.between + z * z * self.states)
+        t, z = self.tails(p)
+        return math.sqrt(t * self.between + z * self.states)
 
     def interval(self, level: float = 0.95) -> Interval:
         "Two-sided limits; nan with one training."
@@ -76,9 +80,19 @@ def crossed_mean(
 
 # %% ../../nbs/55_stats/02a_crossed.ipynb #30d558c9
 def crossed_sight(found: CrossedMean, power: float = 0.8, level: float = 0.95) -> float:
-    "The smallest difference that is seen with this power (t by Satterthwaite's degrees of freedom); nan where nothing varied."
-    variance = found.between + found.states
+    """The smallest difference that a study like this one sees with this power, averaged over what is not known of the spread.
+
+    True variance given the measured one: the trainings' part by a scaled inverse chi-square. nan where nothing varied."""
+    freedom, variance = found.trainings - 1, found.between + found.states
     if not variance > 0: return math.nan
-    share = found.between / variance  # of the part that is known from few trainings
-    freedom = (found.trainings - 1) / max(share, 1e-3) ** 2
-    return found.reach(1 - level) + float(special.stdtrit(freedom, power)) * math.sqrt(variance)
+    chi = 2 * special.gammaincinv(freedom / 2, (np.arange(100) + 0.5) / 100) / freedom  # its measured share of a true variance
+    true = (found.between / chi)[:, None]
+    t, z = found.tails(1 - level)
+    measured = np.sqrt(t * true * chi + z * found.states)
+    spread = np.sqrt(true + found.states)
+    low, high = 0.0, 1000 * math.sqrt(variance)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if special.ndtr((middle - measured) / spread).mean() >= power else (middle, high)
+    return high
+

@@ -93,6 +93,7 @@ class PairedResult:
     p_value: float
     n: int
     discordant: tuple[int, int]  # triples where only the first, only the second arm succeeded
+    effect: float = 1.0  # so many pairs are worth one independent pair
 
     @property
     def interval(self) -> Interval:
@@ -191,7 +192,7 @@ def design_effect(
 def widened_by_design(result: PairedResult, effect: float) -> PairedResult:
     "The result with an interval longer by the root of a design effect, within [-1, 1]."
     low, high = (result.difference + math.sqrt(effect) * (end - result.difference) for end in (result.low, result.high))
-    return dataclasses.replace(result, low=max(-1.0, low), high=min(1.0, high))
+    return dataclasses.replace(result, low=max(-1.0, low), high=min(1.0, high), effect=effect)
 
 
 def paired_trainings(

@@ -133,18 +133,21 @@ def exact_episodes(config: PlanConfig) -> int:
 # %% ../../nbs/55_stats/02_planning.ipynb #34dac8e7
 def detectable_difference(
     n: int,  # pairs
-    discordance: float,
+    discordance: float,  # measured, with `difference`
+    difference: float = 0.0,
     power: float = 0.8,
     level: float = 0.95,
 ) -> float:
-    "The smallest difference that McNemar's exact test sees with this power; nan where the largest possible one is too small."
-    if n < 1 or not 0 < discordance <= 1 or mcnemar_power(n, discordance, discordance, level) < power:
-        return math.nan
-    low, high = 0.0, discordance
-    for _ in range(30):
+    "The smallest difference that McNemar's exact test sees with this power; nan where not even that of all pairs is enough."
+    product = max(discordance**2 - difference**2, 0.0)  # four times that of the shares won and lost alone
+    sees = lambda d: mcnemar_power(n, d, min(math.sqrt(product + d * d), 1.0), level) >= power
+    if n < 1 or not sees(1.0): return math.nan
+    low, high = 0.0, 1.0
+    for _ in range(24):
         middle = (low + high) / 2
-        low, high = (low, middle) if mcnemar_power(n, middle, discordance, level) >= power else (middle, high)
+        low, high = (low, middle) if sees(middle) else (middle, high)
     return high
+
 
 # %% ../../nbs/55_stats/02_planning.ipynb #a74fe0cb
 @dataclass(frozen=True)

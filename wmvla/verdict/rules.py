@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core import EpisodeRecord, UserError
-from wmvla.stats.contrasts import (
-    ALPHA, RECIPE_TRAININGS, Contrast, contrast, contrast_p, holm, own_memory, rows_of, sight_words, trainings_words,
-    unclear_because)
+from ..stats.contrasts import (
+    ALPHA, RECIPE_TRAININGS, Contrast, contrast, contrast_p, distinct_trainings, holm, own_memory, rows_of, sight_words,
+    trainings_words, unclear_because)
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from .decomposition import Decomposition, decompose, kin
@@ -123,6 +123,7 @@ def gather_evidence(
 ) -> Evidence:
     "Evidence from the episodes of one study; `UserError` where an arm is missing or triples do not match."
     roles = roles or choose_roles(dict.fromkeys(r.arm for r in records))
+    records, copies = distinct_trainings(records, (roles.baseline, roles.claimed, *roles.controls))
     gain = contrast(records, roles.claimed, roles.baseline)
     played = {arm: rows_of(records, arm) for arm in (roles.baseline, roles.claimed, *roles.controls)}
     used, won = [r for rows in played.values() for r in rows], {arm: sum(r.success for r in rows) for arm, rows in played.items()}
@@ -133,7 +134,7 @@ def gather_evidence(
     notes = (", ".join(f"{n} {name if n > 1 else name[:-1]}" for name, n in (sizes | {"episodes": len(used)}).items()),)
     beyond = {name: contrast(records, roles.claimed, name) for name in roles.controls}
     controls = {name: contrast(records, name, roles.baseline) for name in roles.controls}
-    notes += tuple(dict.fromkeys(note for c in (gain, *beyond.values(), *controls.values()) for note in c.notes))
+    notes += copies
     own, lost = (tuple(r for r in ratios if r.arm == roles.claimed), tuple(r for r in closed_loop if r.arm == roles.claimed))
     baseline = wilson(won[roles.baseline], len(played[roles.baseline]))
     return Evidence(tuple(checks), baseline, gain, beyond, controls, roles, seeds, own, notes, lost, tuple(without), primary,

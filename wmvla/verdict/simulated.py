@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLIND', 'TRIPLES', 'VerdictDesign', 'simulated_wins', 'shared_luck', 'simulated_headroom', 'simulated_evidence',
-           'SimulatedVerdicts', 'simulate_verdicts', 'Reliance', 'simulated_rises', 'reliance_powers', 'log_width',
-           'measured_reliance', 'VerdictPlan', 'plan_verdict']
+           'SimulatedVerdicts', 'simulate_verdicts', 'SightKept', 'simulate_sight', 'Reliance', 'simulated_rises',
+           'reliance_powers', 'log_width', 'measured_reliance', 'VerdictPlan', 'plan_verdict']
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #bdbf342b
 """A study as successes alone: each training of an arm has a true success of its own around that of its recipe, and all policies
@@ -27,9 +27,8 @@ from ..ablate.memory import RatioRow
 from ..checks.base import CheckResult
 from ..core import UserError, progress
 from ..ranges import Count, NonNegative, check_ranges
-from ..stats.contrasts import PairTable, own_memory, recipe_mean, table_contrast
-from ..stats.paired import (
-    Interval, clustered_bootstrap_ratio, design_effect, in_points, paired_difference, widened_by_design, wilson)
+from ..stats.contrasts import Contrast, PairTable, could_see, own_memory, pairs_limits, recipe_mean, table_contrast, whole_contrast
+from ..stats.paired import Interval, clustered_bootstrap_ratio, in_points, wilson
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
 
@@ -103,11 +102,11 @@ def simulated_headroom(
     wins: Mapping[str, Bool[np.ndarray, "training triple"]],  # of the arms
     blind: Bool[np.ndarray, "training triple"] | None,  # of the best policy that sees nothing; None: none is simulated
 ) -> CheckResult:
-    "`headroom`: is the best arm above it beyond chance?"
+    "`headroom`, as `ablate.blind` measures it: is the best arm above it, with other trainings in mind?"
     if blind is None: return CheckResult("headroom", True, "taken for granted")
-    best, other = max(wins.values(), key=lambda won: won.mean()).ravel(), blind.ravel()
-    effect = design_effect(best.astype(float) - other, np.tile(np.arange(blind.shape[1]), len(blind)))
-    found = widened_by_design(paired_difference(best, other, 1 - 0.05 / len(wins)), effect).interval
+    best = max(wins.values(), key=lambda won: won.mean())
+    pairs = PairTable(best, blind, np.ones_like(best), np.zeros(best.shape[1], int), ("all",))
+    found = pairs_limits(pairs, 1 - 0.05 / len(wins))
     seen = found.low > 0
     return CheckResult("headroom", seen, in_points(found), decides="" if seen else "no headroom")
 
@@ -158,6 +157,35 @@ def simulate_verdicts(design: VerdictDesign, studies: int = 400, seed: int = 0, 
         here += evidence.gain.in_these() != 0
         held += not recipe_mean(evidence.gain).interval().excludes(design.gain)
     return SimulatedVerdicts(studies, dict(claims.most_common()), signs[1], signs[-1], held, here)
+
+# %% ../../nbs/70_verdict/01a_simulated.ipynb #80a2ef95
+@dataclass(frozen=True)
+class SightKept:
+    "What studies said that they could have seen, and whether it was seen."
+
+    studies: int  # with a promise; others said that they could have seen no difference, or more than there is room for
+    seen: int  # of those, whose difference as promised got the word `better` in another study
+    promised: tuple[float, ...]  # as a share of 1
+
+
+def simulate_sight(design: VerdictDesign, studies: int = 400, seed: int = 0) -> SightKept:
+    "Promises of studies with equal recipes, kept or not; the gain of the design is not used."
+    rng, seen, promised = np.random.default_rng(seed), 0, []
+    task, played = np.zeros(design.triples, int), np.ones((design.trainings, design.triples), bool)
+
+    def study(gain: float) -> Contrast:
+        "Two arms whose recipes differ by so much."
+        wins = simulated_wins(replace(design, gain=gain, controls={}), rng)
+        pairs = PairTable(wins[design.claimed], wins[design.baseline], played, task, ("all",))
+        return whole_contrast(design.claimed, design.baseline, pairs)
+
+    for _ in range(studies):
+        promise = could_see(study(0.0))
+        if promise >= 0.98 - design.rate: continue
+        promised.append(promise)
+        seen += study(promise).sign() > 0
+    return SightKept(len(promised), seen, tuple(promised))
+
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #7ddfb6e3
 @dataclass(frozen=True)
