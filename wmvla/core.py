@@ -179,6 +179,8 @@ class EpisodeRecord:
     video: str = ""  # path relative to the run folder, or empty
     actions: str = ""  # hash of all that was executed: equal for equal behaviour
     progress: float | None = None  # how far the task came at its furthest, 0 to 1; None where the simulator does not say
+    limit: int = 0  # steps after which it would have failed; 0: an earlier version noted none
+    named: str = ""  # seal of the contrast that its study had named before it was played; empty: none
 
     @property
     def triple(self) -> Triple:

@@ -86,8 +86,8 @@ def own_rows(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]
 
 
 def played_limit(records: Sequence[EpisodeRecord]) -> int:
-    "The limit to which these episodes were played, as their failures say; 0 (each task's own) where these differ, or none is."
-    found = {r.steps for r in records if not r.success}
+    "The limit to which these episodes were played; 0 (each task's own) where these differ, or an earlier version noted none."
+    found = {r.limit or r.steps for r in records if r.limit or not r.success}
     return found.pop() if len(found) == 1 else 0
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #fc03789c

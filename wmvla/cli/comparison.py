@@ -92,15 +92,15 @@ def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[
             for row in rows]
 
 
-def paired_report(records: Sequence[EpisodeRecord], first: str, second: str, checks: Sequence[Any]) -> str:
-    "The difference of two arms on the same episodes, its word, who won alone, and means."
-    from wmvla.stats.contrasts import contrast
+def paired_report(records: Sequence[EpisodeRecord], evidence: Any) -> str:
+    "The difference of the claimed arm and the baseline on the same episodes, its word, who won alone, and means."
     from wmvla.verdict.required_checks import judged
 
-    c = contrast(records, first, second)
+    c, corrected = evidence.gain, evidence.corrected
+    first, second = c.first, c.second
     alone, n = c.result.discordant, c.result.n
     pairs = f"{n} pairs: {alone[0]} won by {first} alone, {alone[1]} by {second} alone, {n - sum(alone)} alike"
-    return "\n".join([judged(c, checks, lacking((first, second))), pairs, *means_of(records, first, second),
+    return "\n".join([judged(c, evidence.checks, evidence.without, corrected.get(f"{first} - {second}", 0.0)), pairs, *means_of(records, first, second),
                       *graded_of(records, first, second)])
 
 
@@ -128,7 +128,7 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
     from wmvla.rollout.records import read_parquet
-    from wmvla.stats.contrasts import common_trainings
+    from wmvla.stats.contrasts import common_trainings, distinct_trainings
     from wmvla.verdict.primary import read_primary
     from wmvla.verdict.rules import choose_roles, claim, gather_evidence
 
@@ -143,8 +143,10 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
         raise UserError(f"{unnamed[0]} was evaluated and is a control of {arms[0]}, too; name it with the others, or name none.")
     left = ""
     if common: records, left = common_trainings(records, (*arms[:2], *roles.controls))
-    evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder))
-    report = "\n".join([paired_report(records, arms[0], arms[1], checks), *looks_of(folder, records, arms[0], arms[1])])
+    records, copies = distinct_trainings(records, (*arms[:2], *roles.controls))
+    evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder, records))
+    evidence = replace(evidence, notes=(*evidence.notes, *copies))
+    report = "\n".join([paired_report(records, evidence), *looks_of(folder, records, *arms[:2]), *copies])
     return f"{report}\nnote: {left}" if left else report, claim(evidence), evidence
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac

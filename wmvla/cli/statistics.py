@@ -152,7 +152,7 @@ def graded_looks(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord]
     lines = [f"by success and speed, success x (1 - {SCORE.speed:g} x steps / limit), as valid: {score_words(found)}"]
     if len({r.train_seed for r in first}) < 2: return lines
     recipe = decide_trainings(first, second, config)
-    about = f"the recipe on these triples by the same, trainings taken as normal, valid after any of them, {recipe.n} so far"
+    about = f"the recipe by the same, trainings taken as normal, valid after any of them, {recipe.n} so far"
     return [*lines, f"{about}: {score_words(recipe)}"]
 
 
@@ -195,7 +195,7 @@ def read_evaluation(path: Path) -> tuple[list[EpisodeRecord], Path]:
 
 def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], list[EpisodeRecord]]:
     "Episodes of two arms from `episodes.parquet` or a folder that holds it; `UserError` where the arms are not clear."
-    from wmvla.stats.contrasts import rows_of
+    from wmvla.stats.contrasts import distinct_trainings, rows_of
 
     records, file = read_evaluation(path)
     found = list(dict.fromkeys(r.arm for r in records))
@@ -205,6 +205,8 @@ def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], 
     for name in names:
         if name not in found:
             raise UserError(f"{file} has no arm {name!r}; it has {', '.join(found)}.{near(name, found)}")
+    records, copies = distinct_trainings(records, names)
+    for said in copies: print(f"note: {said}")
     return rows_of(records, names[0]), rows_of(records, names[1])
 
 # %% ../../nbs/95_cli/05_statistics.ipynb #47591cf9

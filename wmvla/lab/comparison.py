@@ -82,7 +82,7 @@ def evidence_of(c: Comparison):
     from wmvla.verdict.rules import choose_roles, gather_evidence
 
     roles = choose_roles(dict.fromkeys((*c.arms, *(r.arm for r in c.records))), *c.arms)
-    return gather_evidence(c.records, c.checks, *c.spoilt, roles=roles, primary=read_primary(c.folder))
+    return gather_evidence(c.records, c.checks, *c.spoilt, roles=roles, primary=read_primary(c.folder, c.records))
 
 
 def comparison_verdict(c: Comparison):

@@ -44,7 +44,7 @@ from ..sim.suites import make_environment, step_limit
 def job_again(trained: Trained, trace: Trace) -> tuple[EvalJob, EvalConfig]:
     "The job of a recorded episode, with the settings that its trace shows."
     record = trace.record
-    limit = record.steps if record.steps > step_limit(record.task) else 0
+    limit = record.limit or (record.steps if record.steps > step_limit(record.task) else 0)  # an earlier version noted none
     config = eval_settings(trained, {"trace": "light", "n_action_steps": int(trace.executed[0]), "limit": limit})
     return replace(job_of(trained, record.triple, None, False), memory=record.memory), config
 

@@ -158,7 +158,8 @@ def close_episode(episode: Playing, report: WorkerReport, agents: Agents, config
     job, memory = episode.job, agents.get(episode.job, episode.plan).memory
     video = str(Path(report.video).relative_to(Path(config.folder).resolve())) if report.video else ""
     agents.over(job)
-    record = episode_record(job.triple, report.seen, episode.rows, memory, job.arm, job.train_seed, video)
+    limit = episode.plan.environment.limit
+    record = episode_record(job.triple, report.seen, episode.rows, memory, job.arm, job.train_seed, video, limit)
     if config.trace != "off": write_trace(trace_path(job, config), episode.traces, record, config.trace)
     return record
 

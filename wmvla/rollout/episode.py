@@ -103,14 +103,15 @@ def float_mean(values: Sequence[float]) -> float:
 
 
 def episode_record(
-    triple: Triple, end: Seen, rows: Sequence[DecisionRow], memory: str, arm: str, train_seed: int = 0, video: str = ""
+    triple: Triple, end: Seen, rows: Sequence[DecisionRow], memory: str, arm: str, train_seed: int = 0, video: str = "",
+    limit: int = 0,  # steps after which it fails
 ) -> EpisodeRecord:
     "Sum an episode up from its last `Seen` and the rows of its decisions."
     column = lambda name: float_mean([getattr(r, name) for r in rows])
     return EpisodeRecord(
         arm, train_seed, memory, triple.task, triple.init_seed, triple.noise_seed, end.success, end.step, column("latency_ms"),
         column("gate"), column("gate_share"), column("attention_entropy"), sum(r.nonfinite for r in rows), video,
-        fingerprint([r.actions for r in rows]), end.progress)
+        fingerprint([r.actions for r in rows]), end.progress, limit)
 
 # %% ../../nbs/50_rollout/06_episode.ipynb #b9e4bd14
 def rollout(
@@ -130,5 +131,5 @@ def rollout(
         rows.append(chunk.noted())
         if traces is not None and chunk.trace is not None: traces.append(chunk.trace)
         seen = player.play(chunk.actions)
-    record = episode_record(triple, seen, rows, agent.memory, arm, train_seed)
+    record = episode_record(triple, seen, rows, agent.memory, arm, train_seed, limit=environment.limit)
     return record, None if player.film is None else np.stack(player.film), tuple(rows)

@@ -156,7 +156,7 @@ def lerobot_judge(part: LerobotPart) -> list[CheckResult]:
     asked = instrument_checks(at.path, part.demo.data.split.hash, z.store.fingerprint, records)
     checks = run_checks([*asked, *study_checks(study)])
     roles = choose_roles(dict.fromkeys(r.arm for r in records), part.demo.preset.question.claimed)
-    evidence = gather_evidence(records, checks, *load_interventions(at.path), roles, primary=read_primary(at.path))
+    evidence = gather_evidence(records, checks, *load_interventions(at.path), roles, primary=read_primary(at.path, records))
     write_json(at.path/"verdict.json", verdict := claim(evidence))
     write_card(verdict, evidence, at.path)
     return checks

@@ -13,7 +13,7 @@ verdict names the families of checks that it depends on; it is refused while one
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #1ca8ee77
 from collections.abc import Sequence
 
-from ..stats.contrasts import RECIPE_TRAININGS, Contrast, sight_words, trainings_words, unclear_because, words_here
+from ..stats.contrasts import ALPHA, RECIPE_TRAININGS, Contrast, sight_words, trainings_words, unclear_because, words_here
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from ..stats.paired import Interval, in_points
@@ -108,10 +108,17 @@ def word_of(c: Contrast) -> str:
     return f"cannot tell: {few}{unclear_because(c)}"
 
 
-def judged(c: Contrast, checks: Sequence[CheckResult], without: Sequence[str] = ()) -> str:
+def judged(
+    c: Contrast,
+    checks: Sequence[CheckResult],
+    without: Sequence[str] = (),  # families of checks that the study has nothing of
+    corrected: float = 0.0,  # p of a secondary contrast, corrected for their number
+) -> str:
     "A contrast, and its word on a second line with what it could have seen; `no verdict` where a check forbids one."
     refused = refusals("success", checks, without)
-    return "\n".join([str(c), f"no verdict: {refused[0]}" if refused else f"{word_of(c)}; it {sight_words(c)}", *c.notes])
+    many = f"cannot tell: it is a secondary contrast, and corrected for their number its p is {corrected:.2g}"
+    word = many if c.sign() and corrected >= ALPHA else word_of(c)
+    return "\n".join([str(c), f"no verdict: {refused[0]}" if refused else f"{word}; it {sight_words(c)}", *c.notes])
 
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #1360a59b
 RATIO_WORDS = {True: "hurts", False: "improves", None: "cannot tell"}

@@ -102,9 +102,10 @@ class Evidence:
 
     @property
     def leading(self) -> str:
-        "The name of the primary contrast; where none was named, the claimed arm against the baseline."
-        named = self.primary and f"{self.primary.first} - {self.primary.second}"
-        return next((name for name in self.contrasts if name == named), next(iter(self.contrasts)))
+        "The name of the primary contrast; empty where another was named than these, the first where none was."
+        if self.primary is None: return next(iter(self.contrasts))
+        named = {self.primary.first, self.primary.second}
+        return next((name for name, c in self.contrasts.items() if {c.first, c.second} == named), "")
 
     @property
     def corrected(self) -> dict[str, float]:
