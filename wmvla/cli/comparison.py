@@ -92,16 +92,14 @@ def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[
             for row in rows]
 
 
-def paired_report(records: Sequence[EpisodeRecord], evidence: Any) -> str:
-    "The difference of the claimed arm and the baseline on the same episodes, its word, who won alone, and means."
+def paired_report(records: Sequence[EpisodeRecord], c: Any, checks: Sequence[Any], corrected: float = 0.0) -> str:
+    "A `Contrast` of these episodes, its word (`corrected`: p, where it is secondary), who won alone, and means."
     from wmvla.verdict.required_checks import judged
 
-    c, corrected = evidence.gain, evidence.corrected
-    first, second = c.first, c.second
-    alone, n = c.result.discordant, c.result.n
-    pairs = f"{n} pairs: {alone[0]} won by {first} alone, {alone[1]} by {second} alone, {n - sum(alone)} alike"
-    return "\n".join([judged(c, evidence.checks, evidence.without, corrected.get(f"{first} - {second}", 0.0)), pairs, *means_of(records, first, second),
-                      *graded_of(records, first, second)])
+    alone, n, arms = c.result.discordant, c.result.n, (c.first, c.second)
+    pairs = f"{n} pairs: {alone[0]} won by {c.first} alone, {alone[1]} by {c.second} alone, {n - sum(alone)} alike"
+    said = judged(c, checks, lacking(arms), corrected)
+    return "\n".join([said, pairs, *means_of(records, *arms), *graded_of(records, *arms)])
 
 
 def graded_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
@@ -146,7 +144,9 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     records, copies = distinct_trainings(records, (*arms[:2], *roles.controls))
     evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder, records))
     evidence = replace(evidence, notes=(*evidence.notes, *copies))
-    report = "\n".join([paired_report(records, evidence), *looks_of(folder, records, *arms[:2]), *copies])
+    corrected = evidence.corrected.get(f"{arms[0]} - {arms[1]}", 0.0)
+    report = "\n".join([paired_report(records, evidence.gain, evidence.checks, corrected),
+                        *looks_of(folder, records, *arms[:2]), *copies])
     return f"{report}\nnote: {left}" if left else report, claim(evidence), evidence
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac

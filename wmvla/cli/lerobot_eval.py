@@ -132,7 +132,7 @@ def memory_report(folder: Path, records: Sequence[EpisodeRecord]) -> str:
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #b86a913a
 def lerobot_eval(args: argparse.Namespace) -> None:
     "Play, report, and compare every policy with the baseline."
-    from wmvla.stats.contrasts import own_memory
+    from wmvla.stats.contrasts import contrast, own_memory
 
     unfit: list[str] = []
     jobs, played = jobs_from_flags(args, unfit), {}
@@ -145,7 +145,7 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     elif len(played) > 1:
         checks = evaluation_preflight(args, played, records, baseline)
         for arm in played:
-            if arm != baseline: print(paired_report(records, arm, baseline, checks))
+            if arm != baseline: print(paired_report(records, contrast(records, arm, baseline), checks))
     print_made(args.out)
     say_unfit(unfit)
 

@@ -34,7 +34,7 @@ from .workers import Assignment, Crash, Crew, WorkerReport, begin_episode, busy,
 from .world_agent import WorldAgent, load_donors, trained_cameras
 from ..policy.replay import REPLAY, open_replay
 from ..policy.world_policy import open_checkpoint
-from ..sim.suites import benchmark_of, task_instruction
+from ..sim.suites import benchmark_of, step_limit, task_instruction
 
 # %% ../../nbs/50_rollout/11_closed_loop.ipynb #cda160f7
 class Agents:
@@ -158,7 +158,7 @@ def close_episode(episode: Playing, report: WorkerReport, agents: Agents, config
     job, memory = episode.job, agents.get(episode.job, episode.plan).memory
     video = str(Path(report.video).relative_to(Path(config.folder).resolve())) if report.video else ""
     agents.over(job)
-    limit = episode.plan.environment.limit
+    limit = episode.plan.environment.limit or step_limit(job.triple.task)
     record = episode_record(job.triple, report.seen, episode.rows, memory, job.arm, job.train_seed, video, limit)
     if config.trace != "off": write_trace(trace_path(job, config), episode.traces, record, config.trace)
     return record

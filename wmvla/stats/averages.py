@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from ..core import EpisodeRecord, UserError, near
@@ -195,11 +195,12 @@ def no_narrower(
     weights: Float[np.ndarray, " task"],
     level: float = 0.95,
     copies: bool = True,  # trainings may be copies of one, as far as is known: then a triple counts once
+    played: Bool[np.ndarray, "training triple"] | None = None,  # which values there are; None: all
 ) -> Interval:
     "At least as wide as the score interval of one training's triples (or of all pairs), and inside the outcomes' range."
     if math.isnan(crossed.low): return crossed
-    each = len(values) if copies else 1.0
-    counts = np.array([[(values[:, task == t] == v).sum() / each for v in outcomes] for t in range(len(weights))])
+    each, there = len(values) if copies else 1.0, np.ones(values.shape, bool) if played is None else played
+    counts = np.array([[(there & (values == v))[:, task == t].sum() / each for v in outcomes] for t in range(len(weights))])
     least = stratified_interval(counts, outcomes, weights, level)
     low, high = np.clip([min(crossed.low, least.low), max(crossed.high, least.high)], outcomes.min(), outcomes.max())
     return Interval(crossed.estimate, float(low), float(high))

@@ -42,7 +42,8 @@ def limits_of(evidence: Evidence) -> list[str]:
 def question_lines(evidence: Evidence) -> list[str]:
     "Which contrast was named before, what the others are worth corrected for their number, and what the study could have seen."
     named, lead = evidence.primary, evidence.leading
-    said, others = str(named or f"{lead}, not named before the run"), ", ".join(f"{n} p = {p:.2g}" for n, p in evidence.corrected.items())
+    said = str(named or f"{lead}, not named before the run")
+    others = ", ".join(f"{name} p = {p:.2g}" for name, p in evidence.corrected.items())
     told = f"it {sight_words(evidence.contrasts[lead])}" if lead else "it is none of these, so all of them are secondary"
     lines = [f"primary contrast: {said}; {told}"]
     return lines + ([f"secondary contrasts, p corrected for their number (Holm): {others}"] if others else [])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUNGS', 'CONTENT', 'LOSS_ALONE', 'kin', 'first_played', 'PartContrast', 'part_contrast', 'gain_contrasts',
            'CommonTable', 'common_table', 'fieller', 'GainPart', 'Decomposition', 'oracle_rows', 'complete_rows',
-           'decompose', 'decomposition_table', 'decomposition_note']
+           'oracle_shares', 'decompose', 'decomposition_table', 'decomposition_note']
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #6a2ee8eb
 """A gain as a sum of contrasts in a fixed order: capacity, representation, history, train-time loss, content of the prediction.
@@ -13,11 +13,12 @@ Each is a difference of success rates in points with an interval over trainings 
 gains only where that excludes 0. A pure function of episodes."""
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #ba4fcad4
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..core import EpisodeRecord, UserError
 from ..policy.memory import fork_of
@@ -55,6 +56,9 @@ class PartContrast:
     part: str  # `capacity`, or `capacity and representation` where no arm divides the two
     weights: tuple[tuple[str, int], ...]  # (arm, weight)
 
+    @property
+    def most(self) -> int: "Its largest possible value, as a share of 1."; return sum(w for _, w in self.weights if w > 0)
+
     def __str__(self) -> str:
         ordered = sorted(self.weights, key=lambda pair: pair[1] < 0)
         return "".join(f"{' - ' if w < 0 else ' + '}{arm}" for arm, w in ordered).removeprefix(" + ")
@@ -87,8 +91,9 @@ def gain_contrasts(played: Iterable[str], claimed: str = "F", baseline: str = "A
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #cdefb2e6
 @dataclass(frozen=True, eq=False)
 class CommonTable:
-    "Success of several arms on the trainings and triples that all of them played."
+    "Success of several arms on the episodes that all of them played; each training may have triples of its own."
     values: Mapping[str, Float[np.ndarray, "training triple"]]  # arm -> 1.0 or 0.0
+    played: Bool[np.ndarray, "training triple"]
     task: Int[np.ndarray, " triple"]
     trainings: int
     left_out: int  # episodes that not all arms played
@@ -97,29 +102,34 @@ class CommonTable:
         "The weighted sum of the arms, episode by episode."
         return np.add.reduce([weight * self.values[arm] for arm, weight in contrast.weights])
 
+    @property
+    def weights(self) -> Float[np.ndarray, " task"]:
+        "Every task weighs the same."
+        return np.full(int(self.task.max()) + 1, 1 / (int(self.task.max()) + 1))
+
     def interval(self, values: Float[np.ndarray, "training triple"]) -> Interval:
         "Mean over tasks, of equal weight, with the interval of `recipe_limits`; nan limits with one training."
-        tasks = int(self.task.max()) + 1
-        return crossed_mean(values, self.task, np.full(tasks, 1 / tasks)).interval(RECIPE_LEVEL)
+        return crossed_mean(values, self.task, self.weights, self.played).interval(RECIPE_LEVEL)
 
-    def points(self, values: Float[np.ndarray, "training triple"]) -> Interval:
-        "`interval`, no narrower than that of all values as if they were independent: where nothing varied it is not 0 wide."
-        tasks = int(self.task.max()) + 1
-        outcomes = np.arange(values.min() - 1, values.max() + 2)
-        return no_narrower(self.interval(values), values, outcomes, self.task, np.full(tasks, 1 / tasks), copies=False)
+    def points(self, values: Float[np.ndarray, "training triple"], most: int = 1) -> Interval:
+        "`interval` of sums from `-most` to `most`, no narrower than as if all were independent: it is never 0 wide."
+        outcomes, found = np.arange(-most, most + 1).astype(float), self.interval(values)
+        return no_narrower(found, values, outcomes, self.task, self.weights, copies=False, played=self.played)
+
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #ea99ef87
 def common_table(rows: Mapping[str, Sequence[EpisodeRecord]]) -> CommonTable:
     "The table of arms by name; `UserError` where they have no training or no triple in common."
-    played = {arm: {(r.train_seed, r.triple): float(r.success) for r in own} for arm, own in rows.items()}
-    trainings = sorted(set.intersection(*({s for s, _ in p} for p in played.values())))
-    by_training = [{t for s, t in p if s == own} for p in played.values() for own in trainings]
-    triples = sorted(set.intersection(*by_training)) if trainings else []
-    if not triples: raise UserError(f"{', '.join(rows)} share no training with a triple; evaluate them on the same triples.")
-    values = {arm: np.array([[p[s, t] for t in triples] for s in trainings]) for arm, p in played.items()}
+    won = {arm: {(r.train_seed, r.triple): float(r.success) for r in own} for arm, own in rows.items()}
+    keys = set.intersection(*({*own} for own in won.values()))
+    if not keys: raise UserError(f"{', '.join(rows)} share no training with a triple; evaluate them on the same triples.")
+    trainings, triples = sorted({s for s, _ in keys}), sorted({t for _, t in keys})
+    there = lambda own: np.array([[own[s, t] if (s, t) in keys else 0.0 for t in triples] for s in trainings])
+    values = {arm: there(own) for arm, own in won.items()}
+    played = np.array([[(s, t) in keys for t in triples] for s in trainings])
     task = np.unique([t.task for t in triples], return_inverse=True)[1]
-    kept = len(rows) * len(trainings) * len(triples)
-    return CommonTable(values, task, len(trainings), sum(map(len, rows.values())) - kept)
+    return CommonTable(values, played, task, len(trainings), sum(map(len, rows.values())) - len(rows) * len(keys))
+
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #297628f1
 def fieller(
@@ -130,6 +140,7 @@ def fieller(
     "mean(top) / mean(bottom) with Fieller's limits (J. R. Stat. Soc. B 16, 1954); None where bottom may be 0."
     below = interval(bottom)
     if not below.excludes(0.0): return None
+    if below.low == below.high: return Interval(interval(top).estimate / below.estimate, math.nan, math.nan)  # nothing varied
     middle = interval(top).estimate / below.estimate
     possible = lambda share: not interval(top - share * bottom).excludes(0.0)
     ends = []
@@ -163,6 +174,7 @@ class Decomposition:
     trainings: int
     triples: int
     left_out: tuple[str, ...] = ()  # arms of the ladder that did not play all that the claimed arm played
+    oracle_on: tuple[int, int] = (0, 0)  # trainings and triples on which the true future was played
 
     def _repr_markdown_(self) -> str: return decomposition_table(self)
 
@@ -190,20 +202,28 @@ def complete_rows(
     return rows, tuple(arm for arm in there if arm not in rows)
 
 
+def oracle_shares(
+    rows: Mapping[str, Sequence[EpisodeRecord]], told: Sequence[EpisodeRecord], contrasts: Sequence[PartContrast], baseline: str
+) -> tuple[Interval | None, tuple[int, int], list[Interval | None]]:
+    "(what a true future gains, on how many trainings and triples, the share of each part where that is not nothing)."
+    if not told: return None, (0, 0), [None] * len(contrasts)
+    table = common_table({**rows, "true future": told})
+    most = table.values["true future"] - table.values[baseline]
+    gains, size = table.points(most), (table.trainings, len(table.task))
+    return gains, size, [fieller(table.sum(c), most, table.interval) if gains.excludes(0.0) else None for c in contrasts]
+
+
 def decompose(records: Sequence[EpisodeRecord], claimed: str = "F", baseline: str = "A") -> Decomposition | None:
     "Parts of `claimed - baseline`; None for an arm without a memory. `UserError` where the two share no training or triple."
     if not gain_contrasts((), claimed, baseline): return None
-    (rows, partial), told = complete_rows(records, claimed, baseline), oracle_rows(records, claimed)
+    rows, partial = complete_rows(records, claimed, baseline)
     table, contrasts = common_table(rows), gain_contrasts(rows, claimed, baseline)
-    beside = common_table(rows | {"true future": told}) if told else None
-    most = None if beside is None else beside.values["true future"] - beside.values[baseline]
-    parts = []
-    for c in contrasts:
-        share = None if beside is None or most is None else fieller(beside.sum(c), most, beside.interval)
-        parts.append(GainPart(c.part, str(c), table.points(table.sum(c)), share))
-    gain = table.values[claimed] - table.values[baseline]
-    oracle = None if beside is None or most is None else beside.points(most)
-    return Decomposition(claimed, baseline, table.points(gain), tuple(parts), oracle, table.trainings, len(table.task), partial)
+    oracle, size, shares = oracle_shares(rows, oracle_rows(records, claimed), contrasts, baseline)
+    parts = tuple(GainPart(c.part, str(c), table.points(table.sum(c), c.most), share)
+                  for c, share in zip(contrasts, shares, strict=True))
+    gain = table.points(table.values[claimed] - table.values[baseline])
+    return Decomposition(claimed, baseline, gain, parts, oracle, table.trainings, len(table.task), partial, size)
+
 
 # %% ../../nbs/70_verdict/00b_decomposition.ipynb #885b9dcf
 def decomposition_table(d: Decomposition) -> str:
@@ -221,5 +241,8 @@ def decomposition_note(d: Decomposition) -> str:
     if d.left_out: many += f"; without {', '.join(d.left_out)}, which did not play them all"
     if d.trainings < 3: many += f"; with {d.trainings} the intervals say little of the next training"
     if d.oracle is None: return f"{many}. No shares: no true future was played (F-oracle with oracle-expert)."
-    told = f"A true future gains {in_points(d.oracle)}"
-    return f"{many}. {told}." if d.oracle.excludes(0.0) else f"{many}. No shares: {told}, which may be nothing."
+    fewer = d.oracle_on != (d.trainings, d.triples)
+    few = f", played by {d.oracle_on[0]} trainings on {d.oracle_on[1]} triples," if fewer else ""
+    told = f"A true future{few} gains {in_points(d.oracle)}"
+    if not d.oracle.excludes(0.0): return f"{many}. No shares: {told}, which may be nothing."
+    return f"{many}. {told}." if any(p.share for p in d.parts) else f"{many}. No shares: {told}, but how much is unclear."
