@@ -242,7 +242,8 @@ def common_trainings(records: Sequence[EpisodeRecord], arms: Sequence[str]) -> t
     kept = complete_trainings(sides)
     left = sorted({r.train_seed for rows in sides for r in rows} - set(kept))
     if not kept: raise UserError(f"{' and '.join(arms)} share no complete training; evaluate them on the same triples.")
-    said = f"trainings {', '.join(map(str, left))} are not complete in all of {', '.join(arms)} and were left out"
+    many = f"trainings {', '.join(map(str, left))} are" if len(left) > 1 else f"training {', '.join(map(str, left))} is"
+    said = f"{many} not complete in all of {', '.join(arms)} and left out"
     return [r for r in records if r.train_seed in kept], said if left else ""
 
 
