@@ -290,11 +290,11 @@ def check_collapse(effective_rank: float, minimum: float = 4.0) -> CheckResult:
     return result_of("encoder spread", passed, f"effective rank {effective_rank:.1f}", "Train the encoder longer.")
 
 # %% ../../nbs/65_checks/00_base.ipynb #b200cae2
-LESS = 1.5  # times the squared error of random features: what an encoder may err at most
+LESS = 1.25  # times the absolute error of random features: what an encoder may err at most
 
 
 def check_probe(of: str, ratio: Interval, less: float = LESS) -> CheckResult:
-    "Latents are shown to tell about as much as random features as wide; `ratio` of the squared errors of linear probes."
+    "Latents are shown to tell about as much as random features as wide; `ratio` of the absolute errors of linear probes."
     saw = f"{of} is read with {ratio} of the error of random features as wide"
     if ratio.high < less: return result_of("encoder spread", True, saw, "")
     fix = "Train the encoder longer, encode more episodes, or look whether the encoder's weights were loaded."

@@ -107,7 +107,7 @@ def look_latents(
 PROBED = 6  # episodes, below which a probe has no interval and the rank stands alone
 
 
-def look_encoder(table: EpisodeTable, store: LatentStore, rank: float, episodes: int = 40, frames: int = 8) -> CheckResult:
+def look_encoder(table: EpisodeTable, store: LatentStore, rank: float, episodes: int = 80, frames: int = 4) -> CheckResult:
     "`check_collapse` of a rank, and `check_probe` of the first camera's latents on frames all over the dataset."
     if not (spread := check_collapse(rank)).passed: return spread
     if table.n_episodes < PROBED: return replace(spread, saw=f"{spread.saw}; {table.n_episodes} episodes are too few for a probe")
