@@ -28,7 +28,7 @@ from ..checks.base import CheckResult
 from ..core import UserError, progress
 from ..ranges import Count, NonNegative, check_ranges
 from ..stats.contrasts import (
-    Contrast, PairTable, could_see, own_memory, pairs_limits, recipe_mean, table_contrast, whole_contrast)
+    RECIPE_TRAININGS, Contrast, PairTable, could_see, own_memory, pairs_limits, recipe_mean, table_contrast, whole_contrast)
 from ..stats.paired import Interval, clustered_bootstrap_ratio, in_points, wilson
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
@@ -165,7 +165,7 @@ class SightKept:
     "What studies said that they could have seen, and whether it was seen."
 
     studies: int  # with a promise; others said that they could have seen no difference, or more than there is room for
-    seen: int  # of those, whose difference as promised got the word `better` in another study
+    seen: int  # of those, whose difference as promised got its word in another study: of the recipe, or in so few trainings
     promised: tuple[float, ...]  # as a share of 1
 
 
@@ -184,7 +184,8 @@ def simulate_sight(design: VerdictDesign, studies: int = 400, seed: int = 0) -> 
         promise = could_see(study(0.0))
         if promise >= 0.98 - design.rate: continue
         promised.append(promise)
-        seen += study(promise).sign() > 0
+        kept = study(promise)
+        seen += (kept.sign() if design.trainings >= RECIPE_TRAININGS else kept.in_these()) > 0
     return SightKept(len(promised), seen, tuple(promised))
 
 
