@@ -26,7 +26,8 @@ from ..rollout.closed_loop import evaluate
 from ..rollout.jobs import EvalConfig, EvalJob
 from ..rollout.records import write_parquet
 from ..seals import read_sealed, write_sealed
-from ..stats.contrasts import RECIPE_TRAININGS, distinct_trainings, pair_table, pairs_limits, rows_of, trainings_words
+from ..stats.contrasts import RECIPE_TRAININGS, pairs_limits, trainings_words
+from ..stats.pairs import distinct_trainings, pair_table, rows_of
 from ..stats.graded import episode_limits
 from ..stats.paired import Interval, in_points, telling, wilson
 from ..train.batches import TrainData, labelled

@@ -40,7 +40,7 @@ def unit_spread(x: Float[Tensor, "row column"], fitted: Tensor) -> Float[Tensor,
 
 
 def by_rank(x: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
-    "Every column by its ranks, evenly from -sqrt(3) to sqrt(3): mean 0 and spread 1 where no values are equal; equals share a rank."
+    "Every column by its ranks, from -sqrt(3) to sqrt(3): of mean 0, and of spread 1 unless values are equal."
     ordered, columns = x.T.sort(1).values.contiguous(), x.T.contiguous()
     both = [torch.searchsorted(ordered, columns, right=right) for right in (False, True)]
     return math.sqrt(3) * ((both[0] + both[1]) / len(x) - 1).T

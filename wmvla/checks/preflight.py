@@ -34,7 +34,7 @@ from ..encoders.base import ClipBuffer, Encoder
 from ..latents.store import LatentStore, verify_store
 from ..latents.views import JointStore
 from ..rollout.agent import OURS, action_steps, read_card
-from ..stats.contrasts import rows_of
+from ..stats.pairs import rows_of
 from ..stats.paired import Interval
 from .base import (
     Check, CheckResult, check_baseline, check_collapse, check_execution, check_finite, check_gate_gradient, check_latents,

@@ -55,7 +55,7 @@ def preflight_beside(folder: Path, preflight: Path | None = None) -> list:
 
 def lacking(arms: Sequence[str]) -> tuple[str, ...]:
     "Families of checks that a study of these arms has nothing of: no training of ours, and latents only beside a memory."
-    from wmvla.stats.contrasts import own_memory
+    from wmvla.stats.pairs import own_memory
     from wmvla.policy.trunk import ARMS
 
     if any(arm.split("@")[0] in ARMS for arm in arms): return ()
@@ -78,7 +78,7 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
 def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "Mean differences over groups of tasks, tasks and groups, a line each; none that would be the whole difference again."
     from wmvla.stats.averages import paired_averages, pooled_views
-    from wmvla.stats.contrasts import rows_of
+    from wmvla.stats.pairs import rows_of
     from wmvla.stats.paired import in_points
     from wmvla.sim.suites import task_group
 
@@ -104,7 +104,7 @@ def paired_report(records: Sequence[EpisodeRecord], c: Any, checks: Sequence[Any
 
 def graded_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "Score, steps and progress, a line each: figures without a word; or why there are none."
-    from wmvla.stats.contrasts import rows_of
+    from wmvla.stats.pairs import rows_of
     from wmvla.stats.graded import graded_line, graded_rows
 
     sides = rows_of(records, first), rows_of(records, second)
@@ -114,7 +114,7 @@ def graded_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list
 # %% ../../nbs/95_cli/09_comparison.ipynb #f6e91a70
 def looks_of(folder: Path, records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "The tests that may be looked at always, a line each; none where the episodes were not played in random order."
-    from wmvla.stats.contrasts import rows_of
+    from wmvla.stats.pairs import rows_of
     from wmvla.stats.order import no_anytime, read_order
 
     one, other = rows_of(records, first), rows_of(records, second)
@@ -126,7 +126,7 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
     from wmvla.rollout.records import read_parquet
-    from wmvla.stats.contrasts import common_trainings, distinct_trainings
+    from wmvla.stats.pairs import common_trainings, distinct_trainings
     from wmvla.verdict.primary import read_primary
     from wmvla.verdict.rules import choose_roles, claim, gather_evidence
 

@@ -111,7 +111,7 @@ def evaluation_preflight(
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #48267bad
 def memory_report(folder: Path, records: Sequence[EpisodeRecord]) -> str:
     "What a memory that is not an arm's own costs it, by its own episodes in a folder; kept in `interventions.json` there."
-    from wmvla.stats.contrasts import own_memory
+    from wmvla.stats.pairs import own_memory
     from wmvla.ablate.memory import compare_closed_loop, save_interventions
     from wmvla.rollout.records import read_parquet
     from wmvla.verdict.required_checks import closed_loop_line, refusals
@@ -132,7 +132,8 @@ def memory_report(folder: Path, records: Sequence[EpisodeRecord]) -> str:
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #b86a913a
 def lerobot_eval(args: argparse.Namespace) -> None:
     "Play, report, and compare every policy with the baseline."
-    from wmvla.stats.contrasts import contrast, own_memory
+    from wmvla.stats.contrasts import contrast
+    from wmvla.stats.pairs import own_memory
 
     unfit: list[str] = []
     jobs, played = jobs_from_flags(args, unfit), {}

@@ -29,7 +29,7 @@ import wmvla.cli.interventions  # registers intervene, offline
 import wmvla.cli.policies  # registers train, eval
 import wmvla.cli.preflight  # registers preflight
 import wmvla.cli.statistics  # registers plan
-import wmvla.cli.world  # registers tokens, prophet
+import wmvla.cli.world  # registers tokens, prophet, control
 from .flags import COMMANDS, command, list_flag, print_made
 from ..core import UserError, near, system_error, trouble
 from ..processes import exit_code, how_stopped, stoppable

@@ -116,7 +116,7 @@ def evaluation_checks(folder: Path, baseline: Path | None = None) -> list:
 
 def baseline_check(folder: Path, arm: str = "") -> Any:
     "`check_baseline` of an arm's episodes in a folder; empty: A, or the only one of another make. `UserError` for none of it."
-    from wmvla.stats.contrasts import own_memory, rows_of
+    from wmvla.stats.pairs import own_memory, rows_of
     from collections import Counter
 
     from wmvla.checks.base import check_baseline

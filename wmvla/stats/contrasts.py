@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['ALPHA', 'RECIPE_TRAININGS', 'RECIPE_LEVEL', 'TaskDifference', 'Contrast', 'recipe_mean', 'recipe_limits', 'by_chance',
            'sign_here', 'sign_of_recipe', 'contrast_p', 'could_see', 'sight_words', 'trainings_words', 'contrast_text',
-           'unclear_because', 'words_here', 'own_memory', 'rows_of', 'PairTable', 'pair_table', 'complete_trainings',
-           'common_trainings', 'copied_trainings', 'distinct_trainings', 'pairs_result', 'pairs_mean', 'pairs_limits',
-           'whole_contrast', 'task_differences', 'carrying_task', 'table_contrast', 'contrast', 'holm']
+           'unclear_because', 'words_here', 'pairs_result', 'pairs_mean', 'pairs_limits', 'whole_contrast',
+           'task_differences', 'carrying_task', 'table_contrast', 'contrast', 'holm']
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #29faaffd
 """A contrast is two arms on the same triples, at two levels. *These weights*: the paired difference over all trainings together,
@@ -20,16 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int
-
-from ..core import EpisodeRecord, Triple, UserError
-from ..rollout.agent import saved_memory
+from ..core import EpisodeRecord, UserError
 from .crossed import CrossedMean, crossed_mean, crossed_p, crossed_sight
 from .planning import detectable_difference
 from .paired import (
     Interval, PairedResult, clustered_sign_test, design_effect, in_points, paired_difference, telling, widened_by_design)
-from ..policy.memory import MEMORY_SOURCES
-from ..policy.trunk import ARMS
+from .pairs import PairTable, distinct_trainings, pair_table, rows_of
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #4e8e015a
 ALPHA = 0.05  # all tests must fall below it; the intervals are 95 % ones
@@ -158,113 +153,6 @@ def words_here(c: Contrast) -> str:
     if not sign_here(c): return f"{where} no difference is seen"
     more, less = (c.first, c.second) if sign_here(c) > 0 else (c.second, c.first)
     return f"{where} {more} succeeds more often than {less}"
-
-# %% ../../nbs/55_stats/04_contrasts.ipynb #d4b9fbf6
-def own_memory(arm: str) -> str | None:
-    "The memory that an arm acts with, `off` without one; None where the name (unlike `F@005000`, `act-pred`) tells none."
-    kind = arm.split("@")[0]
-    if kind in ARMS: return ARMS[kind].acting or "off"
-    trained = kind.partition("-")[2]  # of a LeRobot policy with a memory, see `read_card`
-    return saved_memory({"world_memory_mode_train": trained}) if trained in MEMORY_SOURCES else None
-
-
-def rows_of(records: Sequence[EpisodeRecord], arm: str) -> list[EpisodeRecord]:
-    "The episodes of an arm with its own memory; `UserError` where there are none, or where it is not known which is its own."
-    found = [r for r in records if r.arm == arm]
-    if not found:
-        raise UserError(f"There are no episodes of arm {arm}; evaluate it before asking for a verdict.")
-    memories, own = sorted({r.memory for r in found}), own_memory(arm)
-    if own is None and len(memories) > 1:
-        raise UserError(f"{arm} was evaluated with memories {', '.join(memories)}; pass the episodes of one of them.")
-    rows = [r for r in found if own in (None, r.memory)]
-    if not rows:
-        raise UserError(f"{arm} was evaluated with memory {', '.join(memories)} only, which is not its own ({own}); "
-                        "evaluate it without --memory_mode.")
-    return rows
-
-# %% ../../nbs/55_stats/04_contrasts.ipynb #e766b04e
-@dataclass(frozen=True, eq=False)
-class PairTable:
-    "Successes of two arms on the same trainings and triples."
-
-    first: Bool[np.ndarray, "training triple"]
-    second: Bool[np.ndarray, "training triple"]
-    played: Bool[np.ndarray, "training triple"]  # each training may have triples of its own
-    task: Int[np.ndarray, " triple"]
-    tasks: tuple[str, ...]
-
-    @property
-    def differences(self) -> Int[np.ndarray, "training triple"]:
-        "1 where only the first succeeded, -1 where only the second; 0 where both did the same, or did not play."
-        return np.where(self.played, self.first.astype(int) - self.second, 0)
-
-    def kept(self, triples: Bool[np.ndarray, " triple"]) -> "PairTable":
-        "The table of some triples, and of the trainings that played one of them."
-        tasks, task = np.unique(self.task[triples], return_inverse=True)
-        some = self.played[:, triples].any(1)
-        first, second, played = (part[some][:, triples] for part in (self.first, self.second, self.played))
-        return PairTable(first, second, played, task, tuple(self.tasks[t] for t in tasks))
-
-# %% ../../nbs/55_stats/04_contrasts.ipynb #42251d6c
-def pair_table(first: Sequence[EpisodeRecord], second: Sequence[EpisodeRecord]) -> PairTable:
-    "Both arms' episodes on the same (training, triple); `UserError` for a missing partner or a double."
-    keyed = [{(r.train_seed, r.triple): r.success for r in rows} for rows in (first, second)]
-    if twice := len(first) + len(second) - len(keyed[0]) - len(keyed[1]):
-        raise UserError(f"{twice} episodes are listed twice; pass the records of one arm and one memory source.")
-    if alone := sorted(keyed[0].keys() ^ keyed[1].keys(), key=str):
-        left = ", ".join(map(str, complete_trainings([first, second])))
-        offer = f", or compare the trainings that both have complete ({left}): --common" if left else ""
-        raise UserError(f"{len(alone)} episodes have no partner, first {alone[0]}; evaluate both arms on the same "
-                        f"triples{offer}.")
-    triples: list[Triple] = sorted({triple for _, triple in keyed[0]})
-    tasks, column = sorted({t.task for t in triples}), {t: i for i, t in enumerate(triples)}
-    seeds = {s: i for i, s in enumerate(sorted({s for s, _ in keyed[0]}))}
-    one, other, played = np.zeros((3, len(seeds), len(triples)), bool)
-    for (seed, triple), success in keyed[0].items():
-        at = seeds[seed], column[triple]
-        one[at], other[at], played[at] = success, keyed[1][seed, triple], True
-    return PairTable(one, other, played, np.array([tasks.index(t.task) for t in triples]), tuple(tasks))
-
-# %% ../../nbs/55_stats/04_contrasts.ipynb #daca438a
-def complete_trainings(sides: Sequence[Sequence[EpisodeRecord]]) -> list[int]:
-    "Trainings that every arm has played on the same triples."
-    played: list[dict[int, set[Triple]]] = []
-    for rows in sides:
-        own: dict[int, set[Triple]] = {}
-        for r in rows: own.setdefault(r.train_seed, set()).add(r.triple)
-        played.append(own)
-    return sorted(s for s, triples in played[0].items() if all(own.get(s) == triples for own in played))
-
-
-def common_trainings(records: Sequence[EpisodeRecord], arms: Sequence[str]) -> tuple[list[EpisodeRecord], str]:
-    "The episodes of trainings that all these arms have complete, and what was left out, as a sentence; `UserError` for none."
-    sides = [rows_of(records, arm) for arm in arms]
-    kept = complete_trainings(sides)
-    left = sorted({r.train_seed for rows in sides for r in rows} - set(kept))
-    if not kept: raise UserError(f"{' and '.join(arms)} share no complete training; evaluate them on the same triples.")
-    many = f"trainings {', '.join(map(str, left))} are" if len(left) > 1 else f"training {', '.join(map(str, left))} is"
-    said = f"{many} not complete in all of {', '.join(arms)} and left out"
-    return [r for r in records if r.train_seed in kept], said if left else ""
-
-
-# %% ../../nbs/55_stats/04_contrasts.ipynb #4e7f4168
-def copied_trainings(rows: Sequence[EpisodeRecord]) -> dict[int, int]:
-    "Training -> an earlier one that did exactly the same in every episode, by the hashes of all actions."
-    acted: dict[int, set[tuple[Triple, str]]] = {}
-    for r in rows: acted.setdefault(r.train_seed, set()).add((r.triple, r.actions))
-    first: dict[frozenset, int] = {}
-    known = {seed: frozenset(did) for seed, did in sorted(acted.items()) if all(actions for _, actions in did)}
-    return {seed: first[did] for seed, did in known.items() if first.setdefault(did, seed) != seed}
-
-
-def distinct_trainings(records: Sequence[EpisodeRecord], arms: Sequence[str]) -> tuple[list[EpisodeRecord], tuple[str, ...]]:
-    "The episodes without trainings that in one of these arms copy an earlier one, and which those are, in words."
-    copies = {arm: copied_trainings(rows_of(records, arm)) for arm in dict.fromkeys(arms)}
-    notes = tuple(f"trainings {origin} and {seed} of {arm} did the same in every episode: one training, counted once"
-                  for arm, found in copies.items() for seed, origin in found.items())
-    gone = {seed for found in copies.values() for seed in found}
-    return [r for r in records if r.train_seed not in gone], notes
-
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #f68d1295
 def pairs_result(pairs: PairTable, level: float = 0.95) -> PairedResult:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ..files import atomic_file
 from ..stats.averages import success_averages
-from ..stats.contrasts import rows_of
+from ..stats.pairs import rows_of
 from ..stats.paired import Interval, in_points, interval_text
 from .answer import AnswerPart, AnswerStudy, PartTable, part_command, read_parts
 from ..verdict.decomposition import common_table, decompose, decomposition_table

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..core import plain
 from ..files import write_json
-from ..stats.contrasts import RECIPE_TRAININGS, own_memory, could_see, recipe_limits, sight_words
+from ..stats.contrasts import RECIPE_TRAININGS, could_see, recipe_limits, sight_words
+from ..stats.pairs import own_memory
 from ..stats.paired import in_points
 from .decomposition import decomposition_table
 from .required_checks import instrument_lines, ratio_line, refusals

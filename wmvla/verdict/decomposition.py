@@ -24,7 +24,8 @@ from ..core import EpisodeRecord, UserError
 from ..policy.memory import fork_of
 from ..policy.trunk import ARMS
 from ..stats.averages import no_narrower
-from ..stats.contrasts import RECIPE_LEVEL, own_memory, rows_of
+from ..stats.contrasts import RECIPE_LEVEL
+from ..stats.pairs import own_memory, rows_of
 from ..stats.crossed import crossed_mean
 from ..stats.paired import Interval, in_points, interval_text
 

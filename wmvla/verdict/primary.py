@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..core import EpisodeRecord, UserError, fingerprint
-from ..rollout.records import PRIMARY_FILE, named_contrast
+from ..rollout.records import PRIMARY_FILE, primary_seal
 from ..runs import now
 from ..seals import read_sealed, write_sealed
 
@@ -63,7 +63,7 @@ def read_primary(folder: str | Path, records: Sequence[EpisodeRecord] = ()) -> P
     file = Path(folder)/PRIMARY_FILE
     if not file.is_file(): return None
     remedy = "nothing can take its place, so move it away and compare without it"
-    made, seal = read_sealed(Primary, file, remedy), named_contrast(folder)
+    made, seal = read_sealed(Primary, file, remedy), primary_seal(folder)
     try: datetime.fromisoformat(made.named)
     except ValueError: raise UserError(f"{file} was named at {made.named!r}, which is no time; {remedy}.") from None
     if not seal: raise UserError(f"{file} has no seal, so `wmvla primary` did not write it; {remedy}.")

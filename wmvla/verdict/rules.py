@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 
 from ..core import EpisodeRecord, UserError
 from ..stats.contrasts import (
-    ALPHA, RECIPE_TRAININGS, Contrast, contrast, contrast_p, distinct_trainings, holm, own_memory, rows_of, sight_words,
-    trainings_words, unclear_because)
+    ALPHA, RECIPE_TRAININGS, Contrast, contrast, contrast_p, holm, sight_words, trainings_words, unclear_because)
+from ..stats.pairs import distinct_trainings, own_memory, rows_of
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
 from .decomposition import Decomposition, decompose, kin

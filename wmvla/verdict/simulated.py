@@ -27,8 +27,8 @@ from ..ablate.memory import RatioRow
 from ..checks.base import CheckResult
 from ..core import UserError, progress
 from ..ranges import Count, NonNegative, check_ranges
-from ..stats.contrasts import (
-    RECIPE_TRAININGS, Contrast, PairTable, could_see, own_memory, pairs_limits, recipe_mean, table_contrast, whole_contrast)
+from ..stats.contrasts import RECIPE_TRAININGS, Contrast, could_see, pairs_limits, recipe_mean, table_contrast, whole_contrast
+from ..stats.pairs import PairTable, own_memory
 from ..stats.paired import Interval, clustered_bootstrap_ratio, in_points, wilson
 from .required_checks import CORE
 from .rules import Evidence, choose_roles, claim
