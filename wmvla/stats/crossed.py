@@ -85,7 +85,7 @@ def crossed_sight(found: CrossedMean, power: float = 0.8, level: float = 0.95) -
     True variance given the measured one: the trainings' part by a scaled inverse chi-square. nan where nothing varied."""
     freedom, variance = found.trainings - 1, found.between + found.states
     if not variance > 0: return math.nan
-    chi = 2 * special.gammaincinv(freedom / 2, (np.arange(100) + 0.5) / 100) / freedom  # its measured share of a true variance
+    chi = 2 * special.gammaincinv(freedom / 2, (np.arange(50) + 0.5) / 50) / freedom  # its measured share of a true variance
     true = (found.between / chi)[:, None]
     t, z = found.tails(1 - level)
     measured = np.sqrt(t * true * chi + z * found.states)
