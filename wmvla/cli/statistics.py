@@ -110,7 +110,7 @@ def measured_lines(
 
     m = measured
     pairs = facts(m.seeds, m.triples, 0.0 if math.isnan(m.shared) else m.shared)
-    least = detectable_difference(pairs, m.discordance, m.difference, power, level)
+    least = detectable_difference(pairs, m.discordance, m.difference, m.rate, power, level)
     sees = "no difference at all: there are too few pairs" if math.isnan(least) else f"{100 * least:.2g} points"
     lines = [f"{first} - {second}: {100 * m.difference:+.3g} points; success of {second} {100 * m.rate:.3g} %, discordance "
              f"{100 * m.discordance:.3g} %; {counted(m.seeds, 'training')}, {counted(m.tasks, 'task')}, {m.triples} triples each"]

@@ -102,7 +102,7 @@ def contrast_p(c: Contrast) -> float:
 def could_see(c: Contrast, power: float = 0.8) -> float:
     "The smallest difference seen with this power: of the recipe, or of these weights where trainings are too few. At most 1."
     r = c.result
-    here = detectable_difference(int(r.n / r.effect), sum(r.discordant) / r.n, r.difference, power)
+    here = detectable_difference(int(r.n / r.effect), sum(r.discordant) / r.n, r.difference, r.rate, power)
     if math.isnan(here): return 1.0
     beyond = crossed_sight(recipe_mean(c), power, RECIPE_LEVEL) if len(c.by_seed) >= RECIPE_TRAININGS else 0.0
     return min(max(here, 0.0 if math.isnan(beyond) else beyond), 1.0)

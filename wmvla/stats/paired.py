@@ -94,6 +94,7 @@ class PairedResult:
     n: int
     discordant: tuple[int, int]  # triples where only the first, only the second arm succeeded
     effect: float = 1.0  # so many pairs are worth one independent pair
+    rate: float = math.nan  # success of the second arm; nan: not known
 
     @property
     def interval(self) -> Interval:
@@ -145,7 +146,7 @@ def paired_difference(
     both, first, second = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
     interval = newcombe(both, first, second, len(a) - both - first - second, level)
     p = min(1.0, 2 * special.bdtr(min(first, second), first + second, 0.5))  # at 1/2 both tails are alike
-    return PairedResult(interval.estimate, interval.low, interval.high, float(p), len(a), (first, second))
+    return PairedResult(interval.estimate, interval.low, interval.high, float(p), len(a), (first, second), rate=float(b.mean()))
 
 # %% ../../nbs/55_stats/00_paired.ipynb #d624fbd1
 def pair_records(

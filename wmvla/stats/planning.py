@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PlanConfig', 'check_discordance', 'test_quantiles', 'unpaired_episodes', 'paired_episodes', 'rejecting_losses',
-           'mcnemar_power', 'smallest', 'exact_episodes', 'detectable_roughly', 'detectable_difference',
-           'SequentialPlan', 'pairs_played', 'sequential_plan', 'facts', 'weights_triples', 'training_power',
-           'training_triples', 'Measured', 'measure', 'Plan', 'plan_comparison']
+           'mcnemar_power', 'smallest', 'exact_episodes', 'discordance_at', 'detectable_roughly',
+           'detectable_difference', 'SequentialPlan', 'pairs_played', 'sequential_plan', 'facts', 'weights_triples',
+           'training_power', 'training_triples', 'Measured', 'measure', 'Plan', 'plan_comparison']
 
 # %% ../../nbs/55_stats/02_planning.ipynb #6b848d89
 """A power planner: "to see 3 points at a success of 85 % you need ...". Episodes an arm without pairing, with pairing (by the
@@ -131,12 +131,22 @@ def exact_episodes(config: PlanConfig) -> int:
     return found
 
 # %% ../../nbs/55_stats/02_planning.ipynb #34dac8e7
-def detectable_roughly(n: int, product: float, power: float, level: float) -> float:
+def discordance_at(d: float, discordance: float, difference: float, rate: float = math.nan) -> float:
+    """Share of pairs on which just one arm succeeds if their difference is `d`, from what was measured at another one.
+
+    The odds of winning such a pair shift, and all changes with the variance of the two rates where `rate` is known."""
+    product = max(discordance**2 - difference**2, 0.0)  # four times that of the shares won and lost alone
+    spread = lambda gap: rate * (1 - rate) + np.clip(rate + gap, 0.0, 1.0) * (1 - np.clip(rate + gap, 0.0, 1.0))
+    more = 1.0 if math.isnan(rate) or not spread(difference) > 0 else math.sqrt(spread(d) / spread(difference))
+    return min(max(more * math.sqrt(product + d * d), d), 1.0)
+
+
+def detectable_roughly(n: int, apart: Callable[[float], float], power: float, level: float) -> float:
     "`detectable_difference` by the normal approximation with a correction for whole numbers; at most 1."
     z, w, d = float(special.ndtri(0.5 + level / 2)), float(special.ndtri(power)), 0.1
     for _ in range(20):
-        discordance = min(math.sqrt(product + d * d), 1.0)
-        d = min((z * math.sqrt(n * discordance) + 1 + w * math.sqrt(max(n * (discordance - d * d), 0.0))) / n, 1.0)
+        psi = apart(d)
+        d = min((z * math.sqrt(n * psi) + 1 + w * math.sqrt(max(n * (psi - d * d), 0.0))) / n, 1.0)
     return d
 
 
@@ -144,15 +154,16 @@ def detectable_difference(
     n: int,  # pairs
     discordance: float,  # measured, with `difference`
     difference: float = 0.0,
+    rate: float = math.nan,  # success of the arm that is less good; nan: not known
     power: float = 0.8,
     level: float = 0.95,
 ) -> float:
     "The smallest difference that McNemar's exact test sees with this power; nan where not even that of all pairs is enough."
-    product = max(discordance**2 - difference**2, 0.0)  # four times that of the shares won and lost alone
-    sees = lambda d: mcnemar_power(n, d, min(math.sqrt(product + d * d), 1.0), level) >= power
+    apart = lambda d: discordance_at(d, discordance, difference, rate)
+    sees = lambda d: mcnemar_power(n, d, apart(d), level) >= power
     if n < 1 or not sees(1.0): return math.nan
-    near = detectable_roughly(n, product, power, level)
-    if n * math.sqrt(product + near**2) > 100: return near  # so many discordant pairs: right to a hundredth of itself
+    near = detectable_roughly(n, apart, power, level)
+    if n * apart(near) > 100: return near  # so many discordant pairs: right to a hundredth of itself
     low, high = 0.7 * near, min(1.1 * near, 1.0)
     for _ in range(12):
         middle = (low + high) / 2

@@ -166,7 +166,8 @@ def play_words(rows: Sequence[ClosedLoopRow]) -> tuple[str, bool | None]:
     word = True if True in found else False if False in found else None
     points = ", ".join(f"{telling(100*r.result.difference, sign='+')[0]} ({r.source})".replace("-", "−", 1) for r in rows)
     n = max(r.result.n for r in rows)
-    least = max(detectable_difference(r.result.n, sum(r.result.discordant)/r.result.n, r.result.difference) for r in rows)
+    alone = lambda r: sum(r.discordant)/r.n
+    least = max(detectable_difference(r.result.n, alone(r.result), r.result.difference, r.result.rate) for r in rows)
     seen = "could have shown none" if math.isnan(least) else f"show {100*least:.2g} points with a power of 80 %"
     said = {True: "it costs success", False: "success is higher so", None: f"cannot tell: {n} episodes {seen}"}[word]
     return f"the success it costs in the simulator is {points} points ({said})", word
