@@ -25,7 +25,7 @@ from .flags import add_flags, command, from_flags, list_flag, print_made
 from .policies import success_report
 from .record import open_dataset
 from .statistics import anytime_lines, read_evaluation
-from ..core import EpisodeRecord, UserError
+from ..core import EpisodeRecord, UserError, near
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #4efe0a0c
 def checks_beside(folder: Path, preflight: Path | None = None) -> list:
@@ -183,9 +183,13 @@ def primary_flags(parser: argparse.ArgumentParser) -> None:
 @command("primary", "name the one contrast that a study is for, before its first episode", primary_flags)
 def primary_command(args: argparse.Namespace) -> None:
     "`wmvla.verdict.primary.name_primary`."
-    from wmvla.verdict.primary import PRIMARY_FILE, name_primary
+    from wmvla.policy.trunk import ARMS
+    from wmvla.rollout.records import PRIMARY_FILE
+    from wmvla.verdict.primary import name_primary
 
     print(name_primary(args.folder, args.first, args.second))
+    for arm in (args.first, args.second):
+        if arm.split("@")[0] not in ARMS: print(f"note: {arm} is no arm of ours; its episodes must be called so.{near(arm, ARMS)}")
     print_made(args.folder/PRIMARY_FILE)
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #7d6d1fc3
