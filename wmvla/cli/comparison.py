@@ -122,6 +122,7 @@ def looks_of(folder: Path, records: Sequence[EpisodeRecord], first: str, second:
     return anytime_lines(folder, one, other, 0.95)
 
 
+# %% ../../nbs/95_cli/09_comparison.ipynb #12dddd71
 def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, common: bool = False) -> tuple[str, Any, Any]:
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
@@ -223,16 +224,21 @@ def of_demo(path: Path) -> bool:
     return (path / "run.json").is_file() and "train_seeds" in read_run(path).record.config
 
 
-def jobs_of_run(path: Path, workers: int) -> tuple[list, Any]:
-    "(the trainings of A in a run of `wmvla demo`, how it was played)."
+def jobs_of_run(path: Path, args: argparse.Namespace) -> tuple[list, Any]:
+    "(the trainings of A in a run of `wmvla demo`, how it was played); `UserError` for a flag of what the run settles itself."
     from wmvla.files import as_record
     from wmvla.lab.folders import RunLayout
     from wmvla.lab.trained import asked_job
     from wmvla.runs import read_run
+    from wmvla.rollout.jobs import EvalConfig
     from wmvla.studies.demo import Demo, eval_config
+    from wmvla.train.config import TrainConfig
     from wmvla.train.presets import DemoPreset
 
-    preset = as_record(DemoPreset, read_run(path).record.config | {"workers": workers}, path / "run.json")
+    settled = vars(TrainConfig()) | {name: getattr(EvalConfig(), name) for name in PLAYED_AS if name != "workers"}
+    if odd := [name for name, value in settled.items() if name in args and getattr(args, name) != value]:
+        raise UserError(f"--{odd[0]} is settled by {path}, whose baseline is trained and played again as it was; leave it out.")
+    preset = as_record(DemoPreset, read_run(path).record.config | {"workers": args.workers}, path / "run.json")
     demo = Demo(preset, RunLayout(path))
     return [asked_job(demo.latents, "A", seed, {}) for seed in preset.train_seeds], replace(eval_config(demo), trace="off")
 
@@ -291,7 +297,7 @@ def blind_command(args: argparse.Namespace) -> None:
     records, _ = read_evaluation(path)
     named = args.dataset or args.store or args.checkpoint or args.split
     known = not named and of_demo(path)
-    jobs, config = jobs_of_run(path, args.workers) if known else jobs_of_flags(args, path, records)
+    jobs, config = jobs_of_run(path, args) if known else jobs_of_flags(args, path, records)
     data, *_ = [check_same_recipe(job) for job in jobs] if known or args.checkpoint else [data_of(jobs[0])]
     if args.replace: jobs = [replace(job, replace=True) for job in jobs]
     played, found = ask_blind(jobs, data, records, replace(config, folder=str(path)), path, args.beside)
