@@ -190,7 +190,7 @@ def primary_command(args: argparse.Namespace) -> None:
 
     print(name_primary(args.folder, args.first, args.second))
     for arm in (args.first, args.second):
-        if arm.split("@")[0] not in ARMS: print(f"note: {arm} is no arm of ours; its episodes must be called so.{near(arm, ARMS)}")
+        if arm.split("@")[0] not in ARMS: print(f"note: {arm} is no arm of ours; call its episodes so.{near(arm, ARMS)}")
     print_made(args.folder/PRIMARY_FILE)
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #7d6d1fc3
