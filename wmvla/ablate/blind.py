@@ -168,7 +168,10 @@ def measure_headroom(
     best = max(seeing, key=lambda arm: rates[arm].estimate)
     rows, _ = distinct_trainings(seeing[best], [best])
     seeds = sorted({r.train_seed for r in rows})
-    found = {name: pairs_limits(pair_table(rows, met_by(own, seeds)), 1 - 0.05 / len(seeing)) for name, own in unseeing.items()}
+    trained = lambda name, own: len({r.train_seed for r in own}) if name in TRAINED else float("inf")
+    level = 1 - 0.05 / len(seeing)
+    against = lambda name, own: pairs_limits(pair_table(rows, met_by(own, seeds)), level, trained(name, own))
+    found = {name: against(name, own) for name, own in unseeing.items()}
     least, place = min(found, key=lambda name: found[name].low), fingerprint(plain(sorted(common)))
     return Headroom(best, least, found[least], rates, len(seeing), len(common), played=place, trainings=len(seeds))
 

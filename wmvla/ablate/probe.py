@@ -98,11 +98,17 @@ class ProbedLatents:
     own: Float[np.ndarray, " row"]  # from the latents
     random: Float[np.ndarray, " row"]  # from random features as wide
     episode: Int[np.ndarray, " row"]
+    blind: Float[np.ndarray, " row"]  # of who always says the middle
 
     @property
     def ratio(self) -> Interval:
         "own / random, with an interval over episodes."
         return clustered_bootstrap_ratio(self.own, self.random, self.episode)
+
+    @property
+    def told(self) -> Interval:
+        "own / blind: below 1 where latents tell anything."
+        return clustered_bootstrap_ratio(self.own, self.blind, self.episode)
 
 # %% ../../nbs/60_ablate/06a_probe.ipynb #a5e76a11
 def probe_latents(
@@ -112,10 +118,11 @@ def probe_latents(
     latents: Float[Tensor, "row latent"],
     pictures: UInt8[np.ndarray, "row height width 3"],
 ) -> ProbedLatents:
-    "What latents tell of frames, beside what random features of their pictures tell; `UserError` with fewer than five episodes."
+    "What latents tell of frames, beside random features of their pictures; `UserError` for few episodes or a target that rests."
+    if not (target.std(0) > 0).any(): raise UserError(f"{of} is the same in every frame, so a probe has nothing to ask for.")
     beside = random_features(pictures, latents.shape[1])
     own, random = (probe_errors(x, target.float(), episode) for x in (latents, beside))
-    return ProbedLatents(of, own, random, episode.numpy())
+    return ProbedLatents(of, own, random, episode.numpy(), by_rank(target.float()).abs().sum(1).numpy())
 
 
 def probe_dataset(table: EpisodeTable, frames: Int[Tensor, " row"], latents: Float[Tensor, "row latent"]) -> ProbedLatents:

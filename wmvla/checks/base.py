@@ -293,12 +293,14 @@ def check_collapse(effective_rank: float, minimum: float = 4.0) -> CheckResult:
 LESS = 1.25  # times the absolute error of random features: what an encoder may err at most
 
 
-def check_probe(of: str, ratio: Interval, less: float = LESS) -> CheckResult:
-    "Latents are shown to tell about as much as random features as wide; `ratio` of the absolute errors of linear probes."
+def check_probe(of: str, ratio: Interval, told: Interval, less: float = LESS) -> CheckResult:
+    "Latents tell about as much as random features as wide (`ratio` of absolute errors), and more than nothing (`told`)."
     saw = f"{of} is read with {ratio} of the error of random features as wide"
-    if ratio.high < less: return result_of("encoder spread", True, saw, "")
+    if told.high >= 1: saw += f", with {told} of that of who always says the middle"
+    if ratio.high < less and told.high < 1: return result_of("encoder spread", True, saw, "")
     fix = "Train the encoder longer, encode more episodes, or look whether the encoder's weights were loaded."
     return (result_of("encoder spread", False, saw, fix) if ratio.low > 1 else cannot_tell("encoder spread", saw, fix))
+
 
 # %% ../../nbs/65_checks/00_base.ipynb #0907f187
 def check_split(hashes: Mapping[str, str]) -> CheckResult:

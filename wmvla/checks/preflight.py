@@ -114,7 +114,7 @@ def look_encoder(table: EpisodeTable, store: LatentStore, rank: float, episodes:
     part = cameras_apart(store)[0]
     ids = torch.tensor([int(table.start[e]) + i for e, at in places(table, episodes, frames).items() for i in at])
     found = probe_dataset(camera_view(table, part.meta.camera), ids, part.read(ids).float().flatten(1))
-    told = check_probe(found.of, found.ratio)
+    told = check_probe(found.of, found.ratio, found.told)
     return replace(told, saw=f"{spread.saw}; {told.saw}")
 
 

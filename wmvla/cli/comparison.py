@@ -94,9 +94,11 @@ def means_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list[
 
 def paired_report(records: Sequence[EpisodeRecord], c: Any, checks: Sequence[Any], corrected: float = 0.0) -> str:
     "A `Contrast` of these episodes, its word (`corrected`: p, where it is secondary), who won alone, and means."
+    from wmvla.stats.pairs import distinct_trainings
     from wmvla.verdict.required_checks import judged
 
     alone, n, arms = c.result.discordant, c.result.n, (c.first, c.second)
+    records, _ = distinct_trainings(records, arms)
     pairs = f"{n} pairs: {alone[0]} won by {c.first} alone, {alone[1]} by {c.second} alone, {n - sum(alone)} alike"
     said = judged(c, checks, lacking(arms), corrected)
     return "\n".join([said, pairs, *means_of(records, *arms), *graded_of(records, *arms)])
@@ -114,10 +116,11 @@ def graded_of(records: Sequence[EpisodeRecord], first: str, second: str) -> list
 # %% ../../nbs/95_cli/09_comparison.ipynb #f6e91a70
 def looks_of(folder: Path, records: Sequence[EpisodeRecord], first: str, second: str) -> list[str]:
     "The tests that may be looked at always, a line each; none where the episodes were not played in random order."
-    from wmvla.stats.pairs import rows_of
+    from wmvla.stats.pairs import distinct_trainings, rows_of
     from wmvla.stats.order import no_anytime, read_order
 
-    one, other = rows_of(records, first), rows_of(records, second)
+    kept, _ = distinct_trainings(records, (first, second))
+    one, other = rows_of(kept, first), rows_of(kept, second)
     if no_anytime(read_order(folder), [r.triple for r in (*one, *other)]): return []
     return anytime_lines(folder, one, other, 0.95)
 
@@ -127,7 +130,7 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
     "(what is printed first, the verdict, its evidence) of arms in a folder with episodes."
     from wmvla.ablate.memory import load_interventions
     from wmvla.rollout.records import read_parquet
-    from wmvla.stats.pairs import common_trainings, distinct_trainings
+    from wmvla.stats.pairs import common_trainings
     from wmvla.verdict.primary import read_primary
     from wmvla.verdict.rules import choose_roles, claim, gather_evidence
 
@@ -142,13 +145,13 @@ def judge_folder(folder: Path, arms: Sequence[str], preflight: Path | None, comm
         raise UserError(f"{unnamed[0]} was evaluated and is a control of {arms[0]}, too; name it with the others, or name none.")
     left = ""
     if common: records, left = common_trainings(records, (*arms[:2], *roles.controls))
-    records, copies = distinct_trainings(records, (*arms[:2], *roles.controls))
     evidence = gather_evidence(records, checks, *load_interventions(folder), roles, without, read_primary(folder, records))
-    evidence = replace(evidence, notes=(*evidence.notes, *copies))
-    corrected = evidence.corrected.get(f"{arms[0]} - {arms[1]}", 0.0)
-    report = "\n".join([paired_report(records, evidence.gain, evidence.checks, corrected),
-                        *looks_of(folder, records, *arms[:2]), *copies])
-    return f"{report}\nnote: {left}" if left else report, claim(evidence), evidence
+    verdict = claim(evidence)
+    whole = verdict.claim in ("helps", "hurts")  # all of its contrasts hold together, so none of them is one of many
+    corrected = 0.0 if whole else evidence.corrected.get(f"{arms[0]} - {arms[1]}", 0.0)
+    report = "\n".join([paired_report(records, evidence.gain, evidence.checks, corrected), *looks_of(folder, records, *arms[:2])])
+    return f"{report}\nnote: {left}" if left else report, verdict, evidence
+
 
 # %% ../../nbs/95_cli/09_comparison.ipynb #701f75ac
 @command("compare", "any arms on the same episodes, or the verdict of a run, by rules written before the evidence", compare_flags)

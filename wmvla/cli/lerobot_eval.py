@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lerobot_eval_flags', 'baseline_of', 'noted_dataset', 'noted_store', 'checks_of_policies', 'evaluation_preflight',
-           'memory_report', 'lerobot_eval', 'lerobot_wm_eval']
+           'memory_report', 'reports_of', 'lerobot_eval', 'lerobot_wm_eval']
 
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #dd2cfb82
 """`wmvla eval` under a name that users of LeRobot look for, and what should follow it: where several policies were named, each is
@@ -13,7 +13,7 @@ compared with the first one on the same episodes, and no word is said before the
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #73507d59
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,9 +130,19 @@ def memory_report(folder: Path, records: Sequence[EpisodeRecord]) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/95_cli/11_lerobot_eval.ipynb #b86a913a
+def reports_of(records: list, arms: Sequence[str], baseline: str, checks: list, folder: Path) -> Iterator[str]:
+    "`paired_report` of every arm against the baseline; all but the one that was named before, else the first, are secondary."
+    from wmvla.stats.contrasts import contrast, corrected_p
+    from wmvla.verdict.primary import read_primary
+
+    found, named = {arm: contrast(records, arm, baseline) for arm in arms}, read_primary(folder, records)
+    asked = {named.first, named.second} if named else {arms[0], baseline}
+    p = corrected_p(found, next((arm for arm in arms if {arm, baseline} == asked), ""))
+    yield from (paired_report(records, c, checks, p.get(arm, 0.0)) for arm, c in found.items())
+
+
 def lerobot_eval(args: argparse.Namespace) -> None:
     "Play, report, and compare every policy with the baseline."
-    from wmvla.stats.contrasts import contrast
     from wmvla.stats.pairs import own_memory
 
     unfit: list[str] = []
@@ -145,8 +155,7 @@ def lerobot_eval(args: argparse.Namespace) -> None:
     if spoilt: print(memory_report(args.out, spoilt))
     elif len(played) > 1:
         checks = evaluation_preflight(args, played, records, baseline)
-        for arm in played:
-            if arm != baseline: print(paired_report(records, contrast(records, arm, baseline), checks))
+        for report in reports_of(records, [arm for arm in played if arm != baseline], baseline, checks, args.out): print(report)
     print_made(args.out)
     say_unfit(unfit)
 

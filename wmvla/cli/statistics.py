@@ -207,6 +207,7 @@ def read_arms(path: Path, arms: list[str] | None) -> tuple[list[EpisodeRecord], 
     records, file = read_evaluation(path)
     found = list(dict.fromkeys(r.arm for r in records))
     names = arms or (found[::-1] if len(found) == 2 else [])
+    if len(found) == 1: raise UserError(f"{file} has arm {found[0]} alone; play another one beside it.")
     if len(names) != 2 or names[0] == names[1]:
         raise UserError(f"{file} has arms {', '.join(found)}; name the two to compare: --arms {' '.join(found[:2][::-1])}.")
     for name in names:
@@ -270,8 +271,9 @@ def plan_command(args: argparse.Namespace) -> None:
     if args.episodes is not None:
         first, second = read_arms(args.episodes, args.arms)
         folder = args.episodes if args.episodes.is_dir() else args.episodes.parent
-        looks = anytime_lines(folder, first, second, args.level)
         alone = sorted({r.train_seed for r in first} ^ {r.train_seed for r in second})
+        first, second = ([r for r in rows if r.train_seed not in alone] for rows in (first, second))
+        looks = anytime_lines(folder, first, second, args.level) if first and second else []
         first, second = played_by_both(first, second)
         arm = first[0].arm
         if alone: print(f"note: left out, since only one of the arms has it: training {', '.join(map(str, alone))}")
@@ -281,8 +283,9 @@ def plan_command(args: argparse.Namespace) -> None:
             all_of = f"{second[0].arm} {'won' if measured.rate else 'lost'} all of its {len(second)} episodes"
             raise UserError(f"{all_of}, from which nothing can be planned; say which success you expect with --rate.")
         if args.verdict and args.seed_sd is None and math.isnan(measured.seed_sd):
-            raise UserError("How much trainings vary is not known from one training; say it with --seed_sd (0.07 is 7 points), "
-                            "or train and play another.")
+            one = "training" if measured.seeds == 1 else "triple"
+            raise UserError(f"How much trainings vary is not known from one {one}; say it with --seed_sd (0.07 is 7 points), "
+                            f"or play another {one}.")
         values |= {name: getattr(measured, name) for name in MEASURED if not math.isnan(getattr(measured, name))}
         values["discordance"] = max(values["discordance"], args.difference)  # less is impossible
     given = {name: getattr(args, name) for name in MEASURED if getattr(args, name) is not None}

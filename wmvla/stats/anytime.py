@@ -95,8 +95,12 @@ def decide_recipe(
 ) -> SequentialResult:
     "The recipe, by one number a training: valid whenever one stops to train further ones, for other triples too."
     each, luck = values.mean(1), SHARED_LUCK * (1 - level)
-    states = crossed_mean(values, task, np.bincount(task) / max(len(task), 1)).states
-    shift = float(special.ndtri(1 - luck / 2)) * math.sqrt(states) if states > 0 else 0.0  # what these triples may add to all
+    count = np.bincount(task)
+    if len(each) < 2 or len(task) <= len(count):  # one triple a task tells nothing of others
+        mean = float(values.mean()) if values.size else math.nan
+        return SequentialResult(UNDECIDED, 1.0, Interval(mean, -1.0, 1.0), len(each))
+    states = crossed_mean(values, task, count / len(task)).states
+    shift = float(special.stdtrit(len(task) - len(count), 1 - luck / 2)) * math.sqrt(max(states, 0.0))  # of all trainings
     alone = math.exp(min(training_evidence(each, float(np.clip(each.mean(), -shift, shift))), 700.0))
     evidence, decision, own = 1 / (1 / alone + luck), UNDECIDED, training_sequence(each, level + luck)
     if evidence >= 1 / (1 - level): decision = FIRST if each.sum() > 0 else SECOND

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ALPHA', 'RECIPE_TRAININGS', 'RECIPE_LEVEL', 'TaskDifference', 'Contrast', 'recipe_mean', 'recipe_limits', 'by_chance',
-           'sign_here', 'sign_of_recipe', 'contrast_p', 'could_see', 'sight_words', 'trainings_words', 'contrast_text',
-           'unclear_because', 'words_here', 'pairs_result', 'pairs_mean', 'pairs_limits', 'whole_contrast',
-           'task_differences', 'carrying_task', 'table_contrast', 'contrast', 'holm']
+           'sign_here', 'sign_of_recipe', 'contrast_p', 'seen_here', 'could_see', 'sight_words', 'trainings_words',
+           'contrast_text', 'unclear_because', 'words_here', 'pairs_result', 'pairs_mean', 'pairs_limits',
+           'whole_contrast', 'task_differences', 'carrying_task', 'table_contrast', 'contrast', 'holm', 'corrected_p']
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #29faaffd
 """A contrast is two arms on the same triples, at two levels. *These weights*: the paired difference over all trainings together,
@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
+
 from ..core import EpisodeRecord, UserError
 from .crossed import CrossedMean, crossed_mean, crossed_p, crossed_sight
 from .planning import detectable_difference
@@ -51,6 +53,7 @@ class Contrast:
     by_seed: tuple[float, ...]  # success difference in every training
     clustered_p: float  # sign-flip test over triples, the trainings of a triple summed
     crossed: CrossedMean | None = None  # over trainings and triples; None: from `by_seed` alone
+    triples: int = 0  # 0: not known, or as many as pairs
     by_task: tuple[TaskDifference, ...] = ()  # of several tasks
     only: str = ""  # the task that carries all: without it the same is not seen, and less than half is left
     notes: tuple[str, ...] = ()  # trainings that count once
@@ -99,20 +102,29 @@ def contrast_p(c: Contrast) -> float:
     return max(own, crossed_p(recipe_mean(c))) if len(c.by_seed) >= RECIPE_TRAININGS else own
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #7a8b5c71
+def seen_here(c: Contrast, power: float = 0.8) -> float:
+    "The smallest difference of these weights that the exact tests see with this power, whichever arm is better; 1 where none."
+    r, count = c.result, c.triples or c.result.n
+    if count < 6: return 1.0  # even if all of five triples point one way the test over triples says .06
+    n, apart = int(r.n / r.effect), sum(r.discordant) / r.n
+    ways = (r.difference, r.rate), (-r.difference, r.rate + r.difference)
+    found = [detectable_difference(n, apart, difference, rate, power) for difference, rate in ways]
+    quantiles = lambda share: float(special.stdtrit(count - 1, share) / special.ndtri(share))  # of few triples: t, not z
+    return 1.0 if any(map(math.isnan, found)) else min(max(found) * max(quantiles(0.975), quantiles(power)), 1.0)
+
+
 def could_see(c: Contrast, power: float = 0.8) -> float:
     "The smallest difference seen with this power: of the recipe, or of these weights where trainings are too few. At most 1."
-    r = c.result
-    here = detectable_difference(int(r.n / r.effect), sum(r.discordant) / r.n, r.difference, r.rate, power)
-    if math.isnan(here): return 1.0
     beyond = crossed_sight(recipe_mean(c), power, RECIPE_LEVEL) if len(c.by_seed) >= RECIPE_TRAININGS else 0.0
-    return min(max(here, 0.0 if math.isnan(beyond) else beyond), 1.0)
+    return min(max(seen_here(c, power), 0.0 if math.isnan(beyond) else beyond), 1.0)
 
 
 def sight_words(c: Contrast) -> str:
     "`could have seen 17 points`, and about what."
     seen, few = could_see(c), len(c.by_seed) < RECIPE_TRAININGS
     about = f" in {trainings_words(len(c.by_seed))}" if few else ""
-    return f"could have seen {100 * seen:.2g} points{about} (power 80 %)" if seen < 1 else f"could have seen no difference{about}"
+    if seen >= 0.995: return f"could have seen no difference{about}"
+    return f"could have seen {100 * seen:.2g} points{about} (power 80 %)"
 
 
 def trainings_words(count: int) -> str:
@@ -167,18 +179,21 @@ def pairs_mean(pairs: PairTable) -> CrossedMean:
     return crossed_mean(pairs.differences.astype(float), pairs.task, weights, pairs.played)
 
 
-def pairs_limits(pairs: PairTable, level: float = 0.95) -> Interval:
-    "`recipe_limits` at another level; with fewer than `RECIPE_TRAININGS` of these weights alone."
+def pairs_limits(pairs: PairTable, level: float = 0.95, others: float = math.inf) -> Interval:
+    "`recipe_limits` at another level, of these weights with fewer than `RECIPE_TRAININGS`; `others`: trainings of the second."
     own = pairs_result(pairs, level).interval
     if len(pairs.first) < RECIPE_TRAININGS: return own
-    wide = pairs_mean(pairs).interval(1 - (1 - level) * (1 - RECIPE_LEVEL) / ALPHA)
+    mean = pairs_mean(pairs)  # which knows the luck of as many trainings of both: fewer, played again and again, have more
+    mean = replace(mean, between=mean.between * (1 + len(pairs.first) / others if others < len(pairs.first) else 1))
+    wide = mean.interval(1 - (1 - level) * (1 - RECIPE_LEVEL) / ALPHA)
     return Interval(own.estimate, max(-1.0, min(wide.low, own.low)), min(1.0, max(wide.high, own.high)))
 
 
 def whole_contrast(first: str, second: str, pairs: PairTable) -> Contrast:
     "All tasks together, at both levels."
     by_seed = tuple((pairs.differences.sum(1) / pairs.played.sum(1)).tolist())
-    return Contrast(first, second, pairs_result(pairs), by_seed, clustered_sign_test(pairs.differences.sum(0)), pairs_mean(pairs))
+    by_triple = clustered_sign_test(pairs.differences.sum(0))
+    return Contrast(first, second, pairs_result(pairs), by_seed, by_triple, pairs_mean(pairs), pairs.first.shape[1])
 
 
 # %% ../../nbs/55_stats/04_contrasts.ipynb #e5045103
@@ -226,3 +241,9 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
         worst = found[name] = min(1.0, max(worst, (len(p) - rank) * p[name]))
     return {name: found[name] for name in p}
+
+
+def corrected_p(contrasts: Mapping[str, Contrast], leading: str) -> dict[str, float]:
+    "p of every contrast but the leading one, corrected for their number."
+    return holm({name: contrast_p(c) for name, c in contrasts.items() if name != leading})
+

@@ -126,7 +126,7 @@ def recipe_interval(
     share, estimate = np.bincount(task) / len(task), float(values.mean())
     if len(values) < 3: return Interval(estimate, math.nan, math.nan)
     found = crossed_interval(values, task, share, level)
-    return found if found.high > found.low else unvaried(estimate, len(values), span, level)
+    return found if found.high - found.low > 1e-9 else unvaried(estimate, len(values), span, level)
 
 
 # %% ../../nbs/55_stats/06_graded.ipynb #66954864
@@ -147,7 +147,8 @@ def graded_rows(
     limits = episode_limits([*first, *second])
     values: dict[str, Callable[[EpisodeRecord], float]] = {
         "score": lambda r: score.of(r, limits), "steps": lambda r: restricted_steps(r, limits)}
-    if all(r.progress is not None for r in (*first, *second)): values["progress"] = lambda r: float(r.progress or 0.0)
+    told = [r.progress for r in (*first, *second)]
+    if all(x is not None and not math.isnan(x) for x in told): values["progress"] = lambda r: float(r.progress or 0.0)
     rows = []
     for name, value in values.items():
         tasks, table = paired_values(first, second, value)

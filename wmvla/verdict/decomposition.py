@@ -25,7 +25,7 @@ from ..policy.memory import fork_of
 from ..policy.trunk import ARMS
 from ..stats.averages import no_narrower
 from ..stats.contrasts import RECIPE_LEVEL
-from ..stats.pairs import own_memory, rows_of
+from ..stats.pairs import distinct_trainings, own_memory, rows_of
 from ..stats.crossed import crossed_mean
 from ..stats.paired import Interval, in_points, interval_text
 
@@ -141,7 +141,7 @@ def fieller(
     "mean(top) / mean(bottom) with Fieller's limits (J. R. Stat. Soc. B 16, 1954); None where bottom may be 0."
     below = interval(bottom)
     if not below.excludes(0.0): return None
-    if below.low == below.high: return Interval(interval(top).estimate / below.estimate, math.nan, math.nan)  # nothing varied
+    if below.high - below.low < 1e-9: return Interval(interval(top).estimate / below.estimate, math.nan, math.nan)  # all alike
     middle = interval(top).estimate / below.estimate
     possible = lambda share: not interval(top - share * bottom).excludes(0.0)
     ends = []
@@ -208,6 +208,8 @@ def oracle_shares(
 ) -> tuple[Interval | None, tuple[int, int], list[Interval | None]]:
     "(what a true future gains, on how many trainings and triples, the share of each part where that is not nothing)."
     if not told: return None, (0, 0), [None] * len(contrasts)
+    shared = set.intersection(*({(r.train_seed, r.triple) for r in own} for own in (*rows.values(), told)))
+    if not shared: return None, (0, 0), [None] * len(contrasts)
     table = common_table({**rows, "true future": told})
     most = table.values["true future"] - table.values[baseline]
     gains, size = table.points(most), (table.trainings, len(table.task))
@@ -218,6 +220,9 @@ def decompose(records: Sequence[EpisodeRecord], claimed: str = "F", baseline: st
     "Parts of `claimed - baseline`; None for an arm without a memory. `UserError` where the two share no training or triple."
     if not gain_contrasts((), claimed, baseline): return None
     rows, partial = complete_rows(records, claimed, baseline)
+    kept, _ = distinct_trainings(records, [*rows])
+    seeds = {r.train_seed for r in kept}
+    rows = {arm: [r for r in own if r.train_seed in seeds] for arm, own in rows.items()}
     table, contrasts = common_table(rows), gain_contrasts(rows, claimed, baseline)
     oracle, size, shares = oracle_shares(rows, oracle_rows(records, claimed), contrasts, baseline)
     parts = tuple(GainPart(c.part, str(c), table.points(table.sum(c), c.most), share)
@@ -241,7 +246,7 @@ def decomposition_note(d: Decomposition) -> str:
     many = f"{d.trainings} training{'s' * (d.trainings > 1)} x {d.triples} triples, tasks of equal weight"
     if d.left_out: many += f"; without {', '.join(d.left_out)}, which did not play them all"
     if d.trainings < 3: many += f"; with {d.trainings} the intervals say little of the next training"
-    if d.oracle is None: return f"{many}. No shares: no true future was played (F-oracle with oracle-expert)."
+    if d.oracle is None: return f"{many}. No shares: no true future was played on these triples (F-oracle with oracle-expert)."
     fewer = d.oracle_on != (d.trainings, d.triples)
     few = f", played by {d.oracle_on[0]} trainings on {d.oracle_on[1]} triples," if fewer else ""
     told = f"A true future{few} gains {in_points(d.oracle)}"

@@ -42,12 +42,12 @@ class Primary:
 
 # %% ../../nbs/70_verdict/00a_primary.ipynb #60996da5
 def name_primary(folder: str | Path, first: str, second: str) -> Primary:
-    "Name the contrast of a study; `UserError` where its folder holds episodes already, or names another one."
+    "Name the contrast of a study, or another one while nothing is played; `UserError` where its folder holds episodes already."
     if first == second: raise UserError(f"{first} cannot be compared with itself; name two arms.")
-    if known := read_primary(folder):
-        if (known.first, known.second) == (first, second): return known
-        raise UserError(f"{folder} names {known.first} - {known.second} already; another question needs another folder.")
+    known = read_primary(folder)
+    if known and (known.first, known.second) == (first, second): return known
     if played := [name for name in PLAYED if (Path(folder)/name).is_file() and (Path(folder)/name).stat().st_size]:
+        if known: raise UserError(f"{folder} names {known.first} - {known.second} already; ask another in another folder.")
         raise UserError(f"{folder} holds episodes ({played[0]}), and a contrast is named before they are played; "
                         "play into another folder.")
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,7 @@ def read_primary(folder: str | Path, records: Sequence[EpisodeRecord] = ()) -> P
     except ValueError: raise UserError(f"{file} was named at {made.named!r}, which is no time; {remedy}.") from None
     if not seal: raise UserError(f"{file} has no seal, so `wmvla primary` did not write it; {remedy}.")
     if late := next((r for r in records if r.limit and r.named != seal), None):  # rows of earlier versions know no limit
-        raise UserError(f"{file} was not there when {late.arm} played {late.triple}, so it names nothing before; {remedy}.")
+        raise UserError(f"{file} is not what was named when {late.arm} played {late.triple}, if anything was; {remedy}. "
+                        "(Who plays one study in several folders copies this file into each before the first episode.)")
     return made
 

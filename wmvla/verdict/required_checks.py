@@ -117,7 +117,7 @@ def judged(
     "A contrast, and its word on a second line with what it could have seen; `no verdict` where a check forbids one."
     refused = refusals("success", checks, without)
     many = f"cannot tell: it is a secondary contrast, and corrected for their number its p is {corrected:.2g}"
-    word = many if c.sign() and corrected >= ALPHA else word_of(c)
+    word = many if (c.sign() or c.in_these()) and corrected >= ALPHA else word_of(c)
     return "\n".join([str(c), f"no verdict: {refused[0]}" if refused else f"{word}; it {sight_words(c)}", *c.notes])
 
 # %% ../../nbs/70_verdict/00_required_checks.ipynb #1360a59b

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from ..core import EpisodeRecord, UserError
 from ..stats.contrasts import (
-    ALPHA, RECIPE_TRAININGS, Contrast, contrast, contrast_p, holm, sight_words, trainings_words, unclear_because)
+    ALPHA, RECIPE_TRAININGS, Contrast, contrast, corrected_p, sight_words, trainings_words, unclear_because)
 from ..stats.pairs import distinct_trainings, own_memory, rows_of
 from ..checks.base import CheckResult
 from ..ablate.memory import ClosedLoopRow, RatioRow
@@ -110,7 +110,7 @@ class Evidence:
     @property
     def corrected(self) -> dict[str, float]:
         "p of every secondary contrast, corrected for their number."
-        return holm({name: contrast_p(c) for name, c in self.contrasts.items() if name != self.leading})
+        return corrected_p(self.contrasts, self.leading)
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #56322e07
 def gather_evidence(
@@ -124,9 +124,9 @@ def gather_evidence(
 ) -> Evidence:
     "Evidence from the episodes of one study; `UserError` where an arm is missing or triples do not match."
     roles = roles or choose_roles(dict.fromkeys(r.arm for r in records))
-    records, copies = distinct_trainings(records, (roles.baseline, roles.claimed, *roles.controls))
     gain = contrast(records, roles.claimed, roles.baseline)
-    played = {arm: rows_of(records, arm) for arm in (roles.baseline, roles.claimed, *roles.controls)}
+    own = lambda arm: rows_of(distinct_trainings(records, [arm])[0], arm)
+    played = {arm: own(arm) for arm in (roles.baseline, roles.claimed, *roles.controls)}
     used, won = [r for rows in played.values() for r in rows], {arm: sum(r.success for r in rows) for arm, rows in played.items()}
     seeds, best = tuple(sorted({r.train_seed for r in used})), max(won, key=lambda arm: won[arm])
     other = next((f"{r.arm} succeeds" for r in records if r.success), "")  # of an arm without a part
@@ -135,10 +135,10 @@ def gather_evidence(
     notes = (", ".join(f"{n} {name if n > 1 else name[:-1]}" for name, n in (sizes | {"episodes": len(used)}).items()),)
     beyond = {name: contrast(records, roles.claimed, name) for name in roles.controls}
     controls = {name: contrast(records, name, roles.baseline) for name in roles.controls}
-    notes += copies
-    own, lost = (tuple(r for r in ratios if r.arm == roles.claimed), tuple(r for r in closed_loop if r.arm == roles.claimed))
+    notes += tuple(dict.fromkeys(note for c in (gain, *beyond.values(), *controls.values()) for note in c.notes))
+    asked, lost = (tuple(r for r in ratios if r.arm == roles.claimed), tuple(r for r in closed_loop if r.arm == roles.claimed))
     baseline = wilson(won[roles.baseline], len(played[roles.baseline]))
-    return Evidence(tuple(checks), baseline, gain, beyond, controls, roles, seeds, own, notes, lost, tuple(without), primary,
+    return Evidence(tuple(checks), baseline, gain, beyond, controls, roles, seeds, asked, notes, lost, tuple(without), primary,
                     witness, decompose(records, roles.claimed, roles.baseline))
 
 # %% ../../nbs/70_verdict/01_rules.ipynb #951ffd2b

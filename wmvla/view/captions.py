@@ -167,7 +167,8 @@ def play_words(rows: Sequence[ClosedLoopRow]) -> tuple[str, bool | None]:
     points = ", ".join(f"{telling(100*r.result.difference, sign='+')[0]} ({r.source})".replace("-", "−", 1) for r in rows)
     n = max(r.result.n for r in rows)
     alone = lambda r: sum(r.discordant)/r.n
-    least = max(detectable_difference(r.result.n, alone(r.result), r.result.difference, r.result.rate) for r in rows)
+    found = [detectable_difference(r.result.n, alone(r.result), r.result.difference, r.result.rate) for r in rows]
+    least = max((x for x in found if not math.isnan(x)), default=math.nan)
     seen = "could have shown none" if math.isnan(least) else f"show {100*least:.2g} points with a power of 80 %"
     said = {True: "it costs success", False: "success is higher so", None: f"cannot tell: {n} episodes {seen}"}[word]
     return f"the success it costs in the simulator is {points} points ({said})", word
