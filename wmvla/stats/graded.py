@@ -92,13 +92,14 @@ def paired_values(
         for r in rows: table[row[r.train_seed], column[r.triple]] += side * value(r)
     return [t.task for t in triples], table
 
-# %% ../../nbs/55_stats/06_graded.ipynb #c7f0559f
+# %% ../../nbs/55_stats/06_graded.ipynb #bf67b885
 def unvaried(estimate: float, n: int, span: float, level: float = 0.95) -> Interval:
     "Where all of n values are alike: whatever is so rare that it was never seen may lie anywhere in [-span, span]."
     unseen = 1 - (0.5 - level / 2) ** (1 / n)  # its largest share, as in the rule of three
     return Interval(estimate, estimate - unseen * (span + estimate), estimate + unseen * (span - estimate))
 
 
+# %% ../../nbs/55_stats/06_graded.ipynb #c7f0559f
 def weights_interval(
     values: Float[np.ndarray, "training triple"],
     task: Int[np.ndarray, " triple"],
