@@ -159,6 +159,7 @@ def graded_rows(
     return rows
 
 
+# %% ../../nbs/55_stats/06_graded.ipynb #9314cbf0
 def graded_line(row: GradedRow, arms: str, score: GradedScore = SCORE) -> str:
     "One row for a reader."
     about = {"score": f"success x (1 - {score.speed:g} x steps / limit)", "steps": "to success, a failure counts as the limit",
