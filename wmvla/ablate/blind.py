@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRAINED', 'ABLATED', 'REPLAYED', 'HEADROOM_AGAIN', 'demonstrations_of', 'blind_trainings', 'replay_folders',
            'shared_triples', 'own_rows', 'played_limit', 'play_blind', 'Headroom', 'met_by', 'rate_of',
-           'measure_headroom', 'other_episodes', 'headroom_line', 'headroom_table', 'write_headroom', 'read_headroom',
-           'learnt_line', 'check_same_recipe', 'ask_blind']
+           'headroom_level', 'measure_headroom', 'other_episodes', 'headroom_line', 'headroom_table', 'write_headroom',
+           'read_headroom', 'learnt_line', 'check_same_recipe', 'ask_blind']
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #c8dfcf78
 """Policies that see no picture, on the triples of an evaluation: a training of the baseline without it, and demonstrations that
@@ -153,6 +153,11 @@ def rate_of(rows: Sequence[EpisodeRecord]) -> Interval:
     return wilson(sum(r.success for r in rows), len(rows))
 
 # %% ../../nbs/60_ablate/08_blind.ipynb #67d665e3
+def headroom_level(arms: int) -> float:
+    "Level of the interval of the best of so many arms: whether it is *above* is asked on one side, at 5 % for all together."
+    return 1 - 2 * 0.05 / arms
+
+
 def measure_headroom(
     records: Sequence[EpisodeRecord],  # of the arms
     blind: Sequence[EpisodeRecord],  # of `play_blind`
@@ -169,7 +174,7 @@ def measure_headroom(
     rows, _ = distinct_trainings(seeing[best], [best])
     seeds = sorted({r.train_seed for r in rows})
     trained = lambda name, own: len({r.train_seed for r in own}) if name in TRAINED else float("inf")
-    level = 1 - 0.05 / len(seeing)
+    level = headroom_level(len(seeing))
     against = lambda name, own: pairs_limits(pair_table(rows, met_by(own, seeds)), level, trained(name, own))
     found = {name: against(name, own) for name, own in unseeing.items()}
     least, place = min(found, key=lambda name: found[name].low), fingerprint(plain(sorted(common)))

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import special
 
+from ..ablate.blind import headroom_level
 from ..ablate.memory import RatioRow
 from ..checks.base import CheckResult
 from ..core import UserError, progress
@@ -107,7 +108,7 @@ def simulated_headroom(
     if blind is None: return CheckResult("headroom", True, "taken for granted")
     best = max(wins.values(), key=lambda won: won.mean())
     pairs = PairTable(best, blind, np.ones_like(best), np.zeros(best.shape[1], int), ("all",))
-    found = pairs_limits(pairs, 1 - 0.05 / len(wins))
+    found = pairs_limits(pairs, headroom_level(len(wins)))
     seen = found.low > 0
     return CheckResult("headroom", seen, in_points(found), decides="" if seen else "no headroom")
 
