@@ -154,7 +154,7 @@ def detectable_difference(
     n: int,  # pairs
     discordance: float,  # measured, with `difference`
     difference: float = 0.0,
-    rate: float = math.nan,  # success of the arm that is less good; nan: not known
+    rate: float = math.nan,  # success of the arm that the difference is added to; nan: not known
     power: float = 0.8,
     level: float = 0.95,
 ) -> float:

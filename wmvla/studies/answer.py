@@ -193,6 +193,7 @@ class AboutPart:
     checks: tuple[CheckResult, ...] = ()
     ratios: tuple[RatioRow, ...] = ()  # offline interventions on the claimed arm
     named: str = ""  # when claimed - rival was named, ISO 8601; empty: in a table that did not keep it
+    played: str = ""  # commit that played the episodes; empty: in a table that did not keep it
 
 
 def part_path(docs: str | Path, number: int) -> Path:
@@ -206,8 +207,8 @@ def part_command(study: AnswerStudy, number: int | str) -> str:
 
 # %% ../../nbs/90_studies/07_answer.ipynb #f714bf94
 def named_at(folder: Path) -> str:
-    "When the primary contrast of a run was named; empty where none was."
-    found = read_primary(folder)
+    "When the primary contrast of a run was named, before its episodes; empty where none was."
+    found = read_primary(folder, read_parquet(folder/"episodes.parquet"))
     return found.named if found else ""
 
 
@@ -220,7 +221,8 @@ def about_part(study: AnswerStudy, part: AnswerPart, run: Run) -> AboutPart:
     return AboutPart(
         study.name, part.number, part.world, part.labels, part_command(study, part.number), question, split.revision,
         split.hash, store.fingerprint, round(sum(run.stages.values()), 1), machine(), tuple(run_checks_of(run)),
-        tuple(load_interventions(run.path)[0]), named_at(run.path))
+        tuple(load_interventions(run.path)[0]), named_at(run.path),
+        (run.record.code.get("evaluate") or {}).get("commit", ""))
 
 
 def write_part(study: AnswerStudy, part: AnswerPart, run: Run, path: Path) -> Path:

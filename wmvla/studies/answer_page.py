@@ -163,8 +163,10 @@ def part_section(table: PartTable) -> str:
     if all(check.name != "headroom" for check in about.checks): checks += "; blind policies were not played"
     checks += f". Named before the first episode: {asked['claimed']} - {asked['rival']}; the other contrasts are secondary"
     dirty = " with changes" if here["git"].get("dirty") else ""
+    commit = here["git"].get("commit", "unknown")
+    played = f" (its episodes are of {about.played[:10]})" if about.played not in ("", commit) else ""
     made = (f"Part {about.part}, {len(table.records):,} episodes in {about.seconds / 60:.0f} minutes on {here['cores']} cores of "
-            f"{here['cpu']}, commit {here['git'].get('commit', 'unknown')[:10]}{dirty}, {here['date'][:10]}; recording "
+            f"{here['cpu']}, commit {commit[:10]}{dirty}{played}, {here['date'][:10]}; recording "
             f"{about.dataset[:12]}, split {about.split[:8]}, latents {about.latents[:12]}. Again: `{about.command}`.")
     lines = [f"### {about.labels} labels a task", "", f"> {part_verdict(table).sentence}", "", f"{checks}.", ""]
     return "\n".join([*lines, decomposition_table(found) if found else "", "", made])

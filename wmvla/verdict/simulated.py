@@ -165,9 +165,11 @@ def simulate_verdicts(design: VerdictDesign, studies: int = 400, seed: int = 0, 
 class SightKept:
     "What studies said that they could have seen, and whether it was seen."
 
-    studies: int  # with a promise; others said that they could have seen no difference, or more than there is room for
-    seen: int  # of those, whose difference as promised got its word in another study: of the recipe, or in so few trainings
-    promised: tuple[float, ...]  # as a share of 1
+    seen: int  # promises whose difference got its word in another study: of the recipe, or in so few trainings
+    promised: tuple[float, ...]  # as a share of 1; other studies said no difference, or more than there is room for
+
+    @property
+    def studies(self) -> int: "Those with a promise."; return len(self.promised)
 
 
 def simulate_sight(design: VerdictDesign, studies: int = 400, seed: int = 0) -> SightKept:
@@ -187,7 +189,7 @@ def simulate_sight(design: VerdictDesign, studies: int = 400, seed: int = 0) -> 
         promised.append(promise)
         kept = study(promise)
         seen += (kept.sign() if design.trainings >= RECIPE_TRAININGS else kept.in_these()) > 0
-    return SightKept(len(promised), seen, tuple(promised))
+    return SightKept(seen, tuple(promised))
 
 
 # %% ../../nbs/70_verdict/01a_simulated.ipynb #7ddfb6e3
