@@ -111,7 +111,8 @@ def control_line(found: ControlCheck) -> str:
     planned = f"planned for {100 * found.plan.effect:.3g} points, which these see with a power of {found.power:.2f}"
     r = found.seen.result
     who = f"{found.seen.first} - {found.seen.second}"
-    return f"{found.word}: {who} {in_points(r.interval)}, p = {r.p_value:.2g} ({played}; {planned})"
+    chance = f"p = {r.p_value:.2g}, by triple {found.seen.clustered_p:.2g}"
+    return f"{found.word}: {who} {in_points(r.interval)}, {chance} ({played}; {planned})"
 
 
 def control_result(found: ControlCheck) -> CheckResult:
