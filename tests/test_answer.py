@@ -19,6 +19,11 @@ def test_a_part_of_smolvla_leaves_a_table_and_a_page(tmp_path, monkeypatch):
     question = replace(study.base.question, arms=ARMS)  # a training takes ten seconds
     study = replace(study, base=replace(study.base, question=question))
 
+    assert make_part(study, 0, tmp_path / "runs", docs, workers=1) is None
+    prophets = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/answer-gpu_tiny-*/prophets/*/prophet.json")}
+    shared = {p.resolve() for p in prophets}
+    assert {p.parent.name.partition("-")[0] for p in shared} == {"future", "past"}, "part 0 makes what the others share"
+
     def broken(*_, **__): raise UserError("no simulator")
 
     with monkeypatch.context() as patch:  # something breaks after the trainings
@@ -30,6 +35,8 @@ def test_a_part_of_smolvla_leaves_a_table_and_a_page(tmp_path, monkeypatch):
     assert len(trained) == len(ARMS)
     assert make_part(study, 1, tmp_path / "runs", docs, workers=1) == part_path(docs, 1)
     assert all(p.stat().st_mtime_ns == when for p, when in trained.items()), "what was trained is not trained again"
+    assert all(p.stat().st_mtime_ns == when for p, when in prophets.items())
+    assert {p.resolve() for p in tmp_path.glob("runs/answer-gpu_tiny-*/prophets/*/prophet.json")} == shared
     table = read_part(part_path(docs, 1))
     assert {r.arm for r in table.records} == {*ARMS}
     assert {r.arm: r.memory for r in table.records} == {

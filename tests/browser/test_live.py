@@ -96,10 +96,10 @@ def test_five_thousand_episodes_stay_quick(run, page, look):
     many = [(i, replace(EPISODES[i % len(EPISODES)], init_seed=i)) for i in range(5001)]
     append(run, many[:5000])
     seen = live(look, page)
-    seen.page.wait_for_selector(f"h3:has-text('Episodes: 5000')", timeout=10_000)
+    seen.page.wait_for_selector("h3:has-text('Episodes: 5000')", timeout=10_000)
     began = time.perf_counter()
     append(run, many[5000:])
-    seen.page.wait_for_selector(f"h3:has-text('Episodes: 5001')", timeout=4000)
+    seen.page.wait_for_selector("h3:has-text('Episodes: 5001')", timeout=4000)
     took = time.perf_counter() - began
     print(f"one more of 5,000 after {took:.2f} s")
     assert took < 2

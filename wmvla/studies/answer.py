@@ -29,7 +29,7 @@ from ..measure import machine
 from ..rollout.records import read_origin, read_parquet, write_parquet
 from ..runs import Run, create_run, finish_run, mark_stage, read_run
 from .answer_lerobot import LerobotPart, run_lerobot
-from .demo import Demo, result_settings, run_checks_of, run_demo
+from .demo import Demo, result_settings, run_checks_of, run_demo, train_prophets
 from .smolvla_training import GridPreset
 from ..train.presets import DemoPreset, preset
 from ..verdict.primary import read_primary
@@ -43,7 +43,7 @@ class AnswerPart:
     "One command's worth of the answer."
     number: int
     world: str
-    labels: int  # labelled demonstrations of each task; 0: the part that only records
+    labels: int  # labelled demonstrations of each task; 0: the part that only records, and trains Prophets
     preset: DemoPreset
 
 
@@ -148,9 +148,12 @@ def part_run_id(study: AnswerStudy, part: AnswerPart) -> str:
 
 
 def recording_run(study: AnswerStudy, world: str, runs: str | Path, workers: int) -> Run:
-    "The run that holds a world's recording, its split and its latents, made or found."
+    "The run that holds what all parts of a world share: recording, split, latents and Prophets, made or found."
     part = next(p for p in study.parts.values() if p.world == world and not p.labels)
-    return run_demo(replace(part.preset, workers=workers), runs, part_run_id(study, part), "encode")
+    asked = replace(part.preset, workers=workers)
+    run = run_demo(asked, runs, part_run_id(study, part), "encode")
+    train_prophets(Demo(asked, RunLayout(run.path)))
+    return run
 
 # %% ../../nbs/90_studies/07_answer.ipynb #c2383785
 def make_part(
@@ -160,7 +163,7 @@ def make_part(
     docs: str | Path = "docs",  # folder that receives answer/part-N.parquet
     workers: int = 2,  # processes; no result depends on it
 ) -> Path | None:
-    "Make, or continue, a part, and leave its table; None for a part that only records."
+    "Make, or continue, a part, and leave its table; None for the part that the others share."
     part = study.part(number)
     recording = recording_run(study, part.world, runs, workers)
     if not part.labels: return None
