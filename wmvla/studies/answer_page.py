@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CURVES', 'WIDE', 'HIGH', 'LEFT', 'TOP', 'FLOOR', 'FRAME', 'QUESTION', 'CONTROL_SAID', 'arm_rate', 'arms_of',
            'rate_table', 'curves_path', 'svg_text', 'height_of', 'curve_marks', 'curves_svg', 'named_contrast',
-           'Crossing', 'crossing', 'crossing_text', 'part_verdict', 'part_section', 'question_text', 'world_section',
-           'missing_text', 'answer_text', 'write_page']
+           'Crossing', 'crossing', 'crossing_text', 'part_verdict', 'words_text', 'part_section', 'question_text',
+           'world_section', 'missing_text', 'answer_text', 'write_page']
 
 # %% ../../nbs/90_studies/08_answer_page.ipynb #fe81fe27
 """Made from the tables of the parts that are there, and from nothing else: whoever has the tables has the page. What is missing
@@ -153,6 +153,13 @@ def part_verdict(table: PartTable) -> Verdict:
     return claim(gather_evidence(records, about.checks, about.ratios, roles=roles, primary=named))
 
 
+def words_text(tables: Sequence[PartTable]) -> str:
+    "What the verdict says at each number of labels, in one line."
+    words: dict[str, list[str]] = {}
+    for table in tables: words.setdefault(part_verdict(table).claim, []).append(str(table.about.labels))
+    return "The verdicts: " + "; ".join(f"{word} ({', '.join(labels)} labels)" for word, labels in words.items()) + "."
+
+
 def part_section(table: PartTable) -> str:
     "Markdown: the sentence on one part, where its gain comes from, and what it was made from."
     about, asked = table.about, table.about.question
@@ -193,7 +200,7 @@ def world_section(world: str, tables: Sequence[PartTable], picture: str) -> str:
     tasks = ", ".join(f"`{task}`" for task in sorted({r.task for table in tables for r in table.records}))
     told = f"{tasks}: success in percent, 95 % intervals over trainings and initial states."
     head = [f"## {world}", "", told, "", f"![curves]({picture})", ""]
-    own = [rate_table(tables), "", crossing_text(tables), ""]
+    own = [rate_table(tables), "", crossing_text(tables), "", words_text(tables), ""]
     return "\n".join([*head, *own, *(f"{part_section(table)}\n" for table in tables)])
 
 # %% ../../nbs/90_studies/08_answer_page.ipynb #0cb7c9a6
