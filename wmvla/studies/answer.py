@@ -23,13 +23,14 @@ from ..checks.base import CheckResult
 from ..core import EpisodeRecord, UserError, fingerprint, near, plain
 from ..data.splits import load_split
 from ..lab.folders import RunLayout
+from ..lab.trained import with_prophets
 from ..latents.store import open_store
 from ..files import atomic_file, read_dict
 from ..measure import machine
 from ..rollout.records import read_origin, read_parquet, write_parquet
 from ..runs import Run, create_run, finish_run, mark_stage, read_run
 from .answer_lerobot import LerobotPart, run_lerobot
-from .demo import Demo, result_settings, run_checks_of, run_demo, train_prophets
+from .demo import Demo, result_settings, run_checks_of, run_demo
 from .smolvla_training import GridPreset
 from ..train.presets import DemoPreset, preset
 from ..verdict.primary import read_primary
@@ -152,7 +153,8 @@ def recording_run(study: AnswerStudy, world: str, runs: str | Path, workers: int
     part = next(p for p in study.parts.values() if p.world == world and not p.labels)
     asked = replace(part.preset, workers=workers)
     run = run_demo(asked, runs, part_run_id(study, part), "encode")
-    train_prophets(Demo(asked, RunLayout(run.path)))
+    demo = Demo(asked, RunLayout(run.path))
+    with_prophets(demo.latents, demo.jobs, workers)
     return run
 
 # %% ../../nbs/90_studies/07_answer.ipynb #c2383785
